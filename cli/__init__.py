@@ -1,0 +1,1 @@
+"""One thin command tree over all of it."""

@@ -1,0 +1,59 @@
+"""`updraft edge`: the agent daemon on a device."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from updraft.cli.daemon import announce, set_up_logging
+from updraft.config import load_config
+from updraft.models.bundle import open_bundle
+from updraft.models.shipped import shipped_bundle
+
+app = typer.Typer(help="Run the edge agent.", no_args_is_help=True)
+_log = logging.getLogger(__name__)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `serve` a subcommand while it is the only one."""
+
+
+@app.command()
+def serve(
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT of the local API.")] = None,
+    cloud: Annotated[str | None, typer.Option(help="HOST:PORT of the coordinator.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML configuration.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
+    print_schema: Annotated[
+        bool, typer.Option("--print-schema", help="Print the configuration's JSON schema.")
+    ] = False,
+) -> None:
+    """Complete text on this device, with the coordinator's help, behind a local HTTP API."""
+    from updraft.edge.agent import Agent
+    from updraft.edge.config import EdgeConfig
+
+    if print_schema:
+        print(json.dumps(EdgeConfig.model_json_schema(), indent=2))
+        return
+    set_up_logging()
+    settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
+    if listen is not None:
+        api = settings.api.model_copy(update={"listen": listen})
+        settings = settings.model_copy(update={"api": api})
+    if cloud is not None:
+        link = settings.cloud.model_copy(update={"address": cloud})
+        settings = settings.model_copy(update={"cloud": link})
+    if bundle is not None:
+        settings = settings.model_copy(update={"bundle": bundle})
+    agent = Agent(settings)
+    endpoint = agent.bind()
+    checked = open_bundle(settings.bundle or shipped_bundle())
+    announce(endpoint)
+    _log.info("running bundle %s %s", checked.manifest.name, checked.fingerprint[:12])
+    agent.serve(checked)

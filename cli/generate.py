@@ -1,0 +1,131 @@
+"""`updraft generate`: complete prompts through a bundle in a mode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+
+from updraft.cli.render import source_legend, source_style
+from updraft.devices.energy import ModelledMeter
+from updraft.edge.agent import connect
+from updraft.edge.config import Cloud, EnergyModel
+from updraft.edge.engine import Engine
+from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode
+from updraft.errors import RequestError
+from updraft.models.bundle import open_bundle
+from updraft.models.manifest import CodecName
+from updraft.models.runtime import RuntimeOptions
+from updraft.models.shipped import shipped_bundle
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Option(help="Text to complete.")] = None,
+    prompt_file: Annotated[
+        Path | None, typer.Option(help='JSON lines, each an object with a "prompt".')
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(MODES)}; threshold with --cloud, else standalone."),
+    ] = None,
+    theta: Annotated[float, typer.Option(help="Confidence from which an exit is taken.")] = 0.8,
+    max_tokens: Annotated[int, typer.Option(help="Most new tokens per prompt.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the best token.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Keys the sampling.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="String that ends the text.")] = None,
+    wire: Annotated[str, typer.Option(help="Codec of the states: fp32 or fp16.")] = "fp16",
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
+    cloud: Annotated[str | None, typer.Option(help="HOST:PORT of the coordinator.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per prompt.")
+    ] = False,
+) -> None:
+    """Complete prompts; each token is coloured by where it came from."""
+    chosen = mode or ("threshold" if cloud else "standalone")
+    requests = [
+        GenerationRequest(
+            prompt=text,
+            mode=cast("Mode", chosen),  # the request checks both
+            theta=theta,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            stop=tuple(stop or ()),
+            wire=cast("CodecName", wire),
+        )
+        for text in _prompts(prompt, prompt_file)
+    ]
+    checked = open_bundle(bundle or shipped_bundle())
+    link = connect(Cloud(address=cloud), checked) if chosen in CLOUD_MODES else None
+    try:
+        meter = ModelledMeter(EnergyModel().active_power_w)
+        engine = Engine(checked, RuntimeOptions(), meter, link, whole_model=chosen == "full")
+        for request in requests:
+            _complete(engine, request, as_json)
+    finally:
+        if link is not None:
+            link.close()
+
+
+def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None:
+    generation = engine.start(request)
+    if as_json:
+        for _ in generation:
+            pass
+        print(json.dumps(generation.result.to_json()), flush=True)
+        return
+    out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+    out.print(request.prompt, end="", style="dim", markup=False)
+    for token in generation:
+        style = source_style(token.source, token.verified)
+        out.print(token.text, end="", style=style, markup=False)
+    out.print()
+    result = generation.result
+    taken = ", ".join(f"{name} {count}" for name, count in result.decisions.items() if count)
+    err.print(
+        f"{len(result.tokens)} tokens in {result.total_s:.2f} s ({taken}); cloud calls "
+        f"{result.cloud_calls}, {result.uplink_bytes} bytes up, {result.energy.joules:.2f} J "
+        f"({result.energy.method})",
+        style="dim",
+    )
+    err.print(source_legend(result.decisions))
+    if result.degraded:
+        err.print(
+            f"the coordinator was not there: unverified from position {result.unverified_from}",
+            style="bold red",
+        )
+
+
+def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
+    if (prompt is None) == (prompt_file is None):
+        raise RequestError("give either --prompt TEXT or --prompt-file FILE.jsonl")
+    if prompt is not None:
+        return [prompt]
+    assert prompt_file is not None, "one of the two is given"
+    prompts = list(_read_prompts(prompt_file))
+    if not prompts:
+        raise RequestError(f"{prompt_file}: holds no prompt")
+    return prompts
+
+
+def _read_prompts(path: Path) -> Iterator[str]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{path}:{number}: not valid UTF-8") from error
+        except ValueError as error:
+            raise RequestError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
+            raise RequestError(f'{path}:{number}: an object with a text "prompt" is expected')
+        yield record["prompt"]

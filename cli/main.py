@@ -1,0 +1,44 @@
+"""The `updraft` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+# gRPC's own log would repeat, in its words, what our errors say; set before it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from updraft.cli import bundle, cloud, demo, doctor, edge, generate
+from updraft.errors import UpdraftError
+
+app = typer.Typer(
+    help="Cloud-edge collaborative inference: the edge drafts, the cloud lifts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo")(demo.demo)
+app.command("generate")(generate.generate)
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(edge.app, name="edge")
+app.add_typer(cloud.app, name="cloud")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run a command; errors made for people are printed without a traceback, exit code 1."""
+    try:
+        app()
+    except UpdraftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The coordinator as a server: the service, health, reflection, TLS, start and stop."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from updraft.cloud.config import CloudConfig
+from updraft.cloud.service import CollaborationService
+from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
+from updraft.errors import RuntimeMissing
+from updraft.models.sequence import Model
+from updraft.proto.v1 import collaboration_pb2 as pb
+from updraft.proto.v1 import collaboration_pb2_grpc as rpc
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["Collaboration"].full_name
+_MAX_FRAME_BYTES = 4 << 20
+
+
+class Coordinator:
+    """A running coordinator; make it inside the event loop that will serve it."""
+
+    def __init__(self, config: CloudConfig, model: Model) -> None:
+        self._config = config
+        self._service = CollaborationService(model, config.sessions)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _MAX_FRAME_BYTES),
+                # Without this a second daemon on the same port would silently share it.
+                ("grpc.so_reuseport", 0),
+                # A dead peer is noticed within seconds, so its session's memory comes back.
+                ("grpc.keepalive_time_ms", 5_000),
+                ("grpc.keepalive_timeout_ms", 3_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+            ],
+            # Streams that have not sent Open yet hold no context, but are bounded all the same.
+            maximum_concurrent_rpcs=2 * config.sessions.max_sessions + 16,
+        )
+        rpc.add_CollaborationServicer_to_server(self._service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> Endpoint:
+        """Listen; returns the address, with the port that was chosen where 0 was asked.
+
+        Raises:
+            ConfigError: the address needs TLS and has none.
+            RuntimeMissing: the port is in use.
+        """
+        endpoint = parse_endpoint(self._config.listen)
+        require_tls(endpoint, self._config.tls)
+        try:
+            if self._config.tls is None:
+                port = self._server.add_insecure_port(str(endpoint))
+            else:
+                tls = self._config.tls.read()
+                credentials = grpc.ssl_server_credentials(
+                    [(tls.key, tls.certificate)], tls.authority, require_client_auth=True
+                )
+                port = self._server.add_secure_port(str(endpoint), credentials)
+        except RuntimeError as error:
+            raise RuntimeMissing(
+                f"cannot listen on {endpoint}: the port is in use or the address is not this "
+                "machine's; choose another with --listen"
+            ) from error
+        await self._server.start()
+        for name in ("", _SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return Endpoint(endpoint.host, port)
+
+    async def stop(self) -> None:
+        """Refuse new sessions, give running ones `drain_s` to finish, and end."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._config.drain_s)
+        self._service.close()

@@ -1,0 +1,1 @@
+"""What Updraft runs on, and what it costs there."""

@@ -1,0 +1,95 @@
+"""The edge agent as a daemon: engine, link and local API, started and stopped together."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
+from updraft.devices.energy import ModelledMeter
+from updraft.edge.api import Api
+from updraft.edge.config import Cloud, EdgeConfig
+from updraft.edge.engine import Engine
+from updraft.edge.link import CloudLink, Deadlines
+from updraft.errors import ConfigError, RuntimeMissing
+from updraft.models.bundle import Bundle
+from updraft.models.runtime import RuntimeOptions
+
+_DRAIN_S = 5
+
+
+def connect(cloud: Cloud, bundle: Bundle) -> CloudLink | None:
+    """Return a link to the configured coordinator; it need not be there yet.
+
+    Raises:
+        ConfigError: the address or its certificates are wrong.
+    """
+    if cloud.address is None:
+        return None
+    endpoint = parse_endpoint(cloud.address)
+    require_tls(endpoint, cloud.tls)
+    deadlines = Deadlines(open_s=cloud.open_timeout_s, answer_s=cloud.answer_timeout_s)
+    tls = cloud.tls.read() if cloud.tls else None
+    return CloudLink(endpoint, bundle.fingerprint, tls, deadlines)
+
+
+class Agent:
+    """An edge agent; `bind` first, so that a port in use costs no loading."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self._config = config
+        self._endpoint = parse_endpoint(config.api.listen)
+        if not (self._endpoint.is_loopback or config.api.allow_remote):
+            raise ConfigError(
+                [
+                    f"api.listen: {self._endpoint} is not a loopback address, and the local API "
+                    "has no authentication: set api.allow_remote = true if this network is yours"
+                ]
+            )
+
+    def bind(self) -> Endpoint:
+        """Take the port; returns the address, with the port chosen where 0 was asked.
+
+        Raises:
+            RuntimeMissing: the port is in use or the address is not this machine's.
+        """
+        family = socket.AF_INET6 if ":" in self._endpoint.host else socket.AF_INET
+        self._socket = socket.socket(family)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind(tuple(self._endpoint))
+            self._socket.listen()
+        except OSError as error:
+            self._socket.close()
+            raise RuntimeMissing(
+                f"cannot listen on {self._endpoint}: {error.strerror}; choose another address "
+                "with --listen"
+            ) from error
+        return Endpoint(self._endpoint.host, self._socket.getsockname()[1])
+
+    def serve(self, bundle: Bundle) -> None:
+        """Load the bundle and serve until SIGTERM or SIGINT; running answers may finish."""
+        compute = self._config.compute
+        link = connect(self._config.cloud, bundle)
+        try:
+            engine = Engine(
+                bundle,
+                RuntimeOptions(compute.provider, compute.threads),
+                ModelledMeter(self._config.energy.active_power_w),
+                link,
+                self._config.decoding.whole_model,
+            )
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    Api(engine, self._config).app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=_DRAIN_S,
+                )
+            )
+            server.run(sockets=[self._socket])
+        finally:
+            if link is not None:
+                link.close()

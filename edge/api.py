@@ -1,0 +1,146 @@
+"""The agent's local HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from updraft.edge.completions import Responses, parse_body, to_request
+from updraft.edge.config import EdgeConfig
+from updraft.edge.engine import Engine
+from updraft.edge.generation import Generation
+from updraft.edge.request import GeneratedToken
+from updraft.errors import RequestError, UpdraftError
+from updraft.errors.catalogue import status_of
+
+_MAX_BODY_BYTES = 4 << 20
+_log = logging.getLogger(__name__)
+
+
+class Api:
+    """Serves completions of one engine."""
+
+    def __init__(self, engine: Engine, config: EdgeConfig) -> None:
+        self._engine = engine
+        self._config = config
+        self._running = 0
+        self._threads = ThreadPoolExecutor(config.api.max_generations, "generation")
+        self.app = Starlette(
+            routes=[
+                Route("/v1/completions", self._completions, methods=["POST"]),
+                Route("/v1/models", self._models),
+                Route("/healthz", self._health),
+            ],
+            exception_handlers={UpdraftError: _refuse, HTTPException: _refuse_http},
+        )
+
+    async def _completions(self, request: Request) -> Response:
+        body = parse_body(await _read_body(request))
+        asked = to_request(body, self._config.decoding, self._engine.link is not None)
+        if self._running >= self._config.api.max_generations:
+            return _error(
+                f"{self._running} generations are running, the limit of this agent; try later",
+                "busy",
+                429,
+            )
+        generation = self._engine.start(asked)
+        responses = Responses(self._engine.bundle.manifest.name)
+        if body.stream:
+            with_usage = body.stream_options is not None and body.stream_options.include_usage
+            return EventSourceResponse(self._stream(generation, responses, with_usage))
+        async for _ in self._tokens(generation):
+            if await request.is_disconnected():
+                generation.cancel()
+        return JSONResponse(responses.whole(generation))
+
+    async def _stream(
+        self, generation: Generation, responses: Responses, with_usage: bool
+    ) -> AsyncIterator[dict[str, str]]:
+        try:
+            async for token in self._tokens(generation):
+                yield {"data": json.dumps(responses.chunk(token))}
+            yield {"data": json.dumps(responses.last_chunk(generation))}
+            if with_usage:
+                yield {"data": json.dumps(responses.usage_chunk(generation))}
+        except UpdraftError as error:
+            # The status line is out already, so the error travels as an event.
+            yield {"data": json.dumps(_error_body(str(error), error.code))}
+        yield {"data": "[DONE]"}
+
+    async def _tokens(self, generation: Generation) -> AsyncIterator[GeneratedToken]:
+        """Run the decoding loop in a thread; leaving this iterator cancels it."""
+        loop = asyncio.get_running_loop()
+        # Bounded by max_tokens, which the context bounds.
+        queue: asyncio.Queue[GeneratedToken | None] = asyncio.Queue()
+
+        def decode() -> None:
+            try:
+                for token in generation:
+                    loop.call_soon_threadsafe(queue.put_nowait, token)
+            finally:
+                loop.call_soon_threadsafe(queue.put_nowait, None)
+
+        self._running += 1
+        work = loop.run_in_executor(self._threads, decode)
+        try:
+            while (token := await queue.get()) is not None:
+                yield token
+            await work
+        finally:
+            generation.cancel()
+            self._running -= 1
+
+    async def _models(self, request: Request) -> Response:
+        model = {"id": self._engine.bundle.manifest.name, "object": "model", "owned_by": "updraft"}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    async def _health(self, request: Request) -> Response:
+        link = self._engine.link
+        return JSONResponse(
+            {
+                "status": "serving",
+                "bundle": self._engine.bundle.manifest.name,
+                "fingerprint": self._engine.bundle.fingerprint,
+                "coordinator": str(link.endpoint) if link else None,
+                "generations": self._running,
+            }
+        )
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_BODY_BYTES:
+            raise RequestError(f"the request is larger than {_MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UpdraftError)
+    _log.info("refused: %s", error.code)
+    return _error(str(error), error.code, status_of(error).http)
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.detail, "http", error.status_code)
+
+
+def _error(message: str, code: str, status: int) -> Response:
+    return JSONResponse(_error_body(message, code), status_code=status)
+
+
+def _error_body(message: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": code}}

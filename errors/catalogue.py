@@ -1,0 +1,46 @@
+"""One table from an error's code to the status that carries it over gRPC and HTTP."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from updraft.errors import (
+    BundleError,
+    ConfigError,
+    LinkBroken,
+    LinkBusy,
+    LinkClosed,
+    LinkError,
+    LinkTimeout,
+    ProtocolError,
+    RequestError,
+    RuntimeMissing,
+    UpdraftError,
+)
+
+
+class Status(NamedTuple):
+    """How an error travels: the name of a gRPC status and an HTTP status code."""
+
+    grpc: str
+    http: int
+
+
+CATALOGUE: dict[type[UpdraftError], Status] = {
+    UpdraftError: Status("INTERNAL", 500),
+    ConfigError: Status("FAILED_PRECONDITION", 500),
+    RequestError: Status("INVALID_ARGUMENT", 400),
+    BundleError: Status("FAILED_PRECONDITION", 500),
+    RuntimeMissing: Status("FAILED_PRECONDITION", 500),
+    LinkError: Status("UNAVAILABLE", 503),
+    LinkTimeout: Status("DEADLINE_EXCEEDED", 504),
+    LinkClosed: Status("CANCELLED", 503),
+    LinkBroken: Status("UNAVAILABLE", 503),
+    LinkBusy: Status("RESOURCE_EXHAUSTED", 429),
+    ProtocolError: Status("FAILED_PRECONDITION", 502),
+}
+
+
+def status_of(error: UpdraftError) -> Status:
+    """Return the status of an error, by its nearest class in the catalogue."""
+    return next(CATALOGUE[kind] for kind in type(error).__mro__ if kind in CATALOGUE)

@@ -1,0 +1,1 @@
+"""What runs: bundles, partitions with their KV cache, exit heads, wire codecs, recipes."""

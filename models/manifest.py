@@ -1,0 +1,160 @@
+"""The manifest of a bundle: what it holds, in one checked, frozen structure."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Raised when a bundle written today could not be read by yesterday's agents.
+FORMAT_VERSION = 1
+
+Count = Annotated[int, Field(gt=0, le=1 << 24)]
+Precision = Literal["fp32", "int8"]
+CodecName = Literal["fp32", "fp16"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Record):
+    """Sizes of a Llama-style decoder.
+
+    Attributes:
+        context_length: positions that a KV cache holds.
+    """
+
+    vocabulary_size: Count
+    width: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    ffn_width: Count
+    context_length: Count
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    norm_epsilon: float = Field(default=1e-5, gt=0)
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @model_validator(mode="after")
+    def _divides(self) -> Architecture:
+        if self.width % self.heads or self.heads % self.kv_heads:
+            raise ValueError(
+                f"width {self.width} must be a multiple of heads {self.heads}, "
+                f"and heads a multiple of kv_heads {self.kv_heads}"
+            )
+        return self
+
+
+class PartitionEntry(_Record):
+    """A contiguous slice of layers in one graph: layers `first` (excluded) to `last` done."""
+
+    file: str
+    first: int = Field(ge=0)
+    last: Count
+
+
+class ExitEntry(_Record):
+    """Where a token can be produced: after `layer` layers, by row `index` of a head's norms."""
+
+    layer: Count
+    head: str
+    index: int = Field(ge=0)
+
+
+class TokenizerEntry(_Record):
+    """The tokenizer's file and the token that ends a text."""
+
+    file: str
+    end_of_text: int = Field(ge=0)
+
+
+class Quantization(_Record):
+    """How weights are stored; sums are always computed in fp32.
+
+    Attributes:
+        block: weights that share one scale, along a row of the matrix.
+    """
+
+    weights: Precision
+    block: Count | None = None
+
+
+class FileEntry(_Record):
+    """Size and SHA-256 of one file of the bundle."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Profile(_Record):
+    """Median latency per step of one token, measured when the bundle was built.
+
+    Attributes:
+        partition_ms: one value per partition.
+        head_ms: one evaluation of an exit head.
+    """
+
+    machine: str
+    threads: Count
+    partition_ms: list[float]
+    head_ms: float
+
+
+class Manifest(_Record):
+    """Everything a device must know before it loads a bundle.
+
+    Attributes:
+        overflow: what happens when the context is full: `refuse` the request, or `slide`, that
+            is, go on from the second half of the context.
+        split: layers done when the state crosses the wire.
+        exits: by layer, the full depth last.
+        provenance: free text for people: recipe, seed, corpus, licence.
+    """
+
+    format: int
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    architecture: Architecture
+    overflow: Literal["refuse", "slide"] = "refuse"
+    split: Count
+    partitions: list[PartitionEntry] = Field(min_length=2)
+    exits: list[ExitEntry] = Field(min_length=2)
+    tokenizer: TokenizerEntry
+    codecs: list[CodecName] = Field(min_length=1)
+    quantization: Quantization
+    files: dict[str, FileEntry]
+    profile: Profile | None = None
+    provenance: dict[str, str | int] = {}
+
+    @property
+    def edge_exits(self) -> list[ExitEntry]:
+        """The exits that an edge node can take, shallow first."""
+        return [exit_ for exit_ in self.exits if exit_.layer <= self.split]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Manifest:
+        layers = self.architecture.layers
+        bounds = [(entry.first, entry.last) for entry in self.partitions]
+        if bounds[0][0] != 0 or bounds[-1][1] != layers:
+            raise ValueError(f"partitions must cover layers 0 to {layers}, they are {bounds}")
+        if any(first >= last for first, last in bounds) or any(
+            before[1] != after[0] for before, after in pairwise(bounds)
+        ):
+            raise ValueError(f"partitions must follow each other without gaps, they are {bounds}")
+        ends = [last for _, last in bounds]
+        exits = [entry.layer for entry in self.exits]
+        if exits != sorted(set(exits)) or exits[-1] != layers or not set(exits) <= set(ends):
+            raise ValueError(f"exits {exits} must rise to {layers} and end partitions {ends}")
+        if self.split not in exits[:-1]:
+            raise ValueError(f"split {self.split} must be an exit before the last of {exits}")
+        if self.tokenizer.end_of_text >= self.architecture.vocabulary_size:
+            raise ValueError("tokenizer.end_of_text lies outside the vocabulary")
+        named = [entry.file for entry in self.partitions] + [entry.head for entry in self.exits]
+        missing = sorted({*named, self.tokenizer.file} - set(self.files))
+        if missing:
+            raise ValueError(f"files lacks {', '.join(missing)}")
+        return self

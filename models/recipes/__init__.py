@@ -1,0 +1,1 @@
+"""Recipes: seeded scripts that make the models which Updraft ships."""

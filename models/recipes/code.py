@@ -1,0 +1,166 @@
+"""The `code` recipe: a small decoder of Python source, trained on the standard library."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from updraft.models.build import BundlePlan, add_files, write_bundle
+from updraft.models.bundle import Bundle, open_bundle
+from updraft.models.card import render_card
+from updraft.models.evaluate import Report, compare_bundles, evaluate_bundle
+from updraft.models.graph import Weights
+from updraft.models.manifest import Architecture, Precision, Quantization
+from updraft.models.recipes.corpus import SourceFile, part_of, read_standard_library
+from updraft.models.recipes.prompts import draw_prompts, to_jsonl
+from updraft.models.recipes.tokenizer import train_tokenizer
+from updraft.models.recipes.train import Phase, Progress, Schedule, Tokens, train
+from updraft.models.tokenizer import Tokenizer as BundleTokenizer
+
+SHAPE = Architecture(
+    vocabulary_size=4096,
+    width=256,
+    layers=8,
+    heads=4,
+    kv_heads=2,
+    ffn_width=704,
+    context_length=512,
+)
+EXIT_LAYERS = (2, 3, 4, 8)
+BUNDLE_EXITS = (2, 3)
+# Strong exits make the layers above them idle: the second phase turns their pull on the shared
+# layers down, and drops the candidate exit after layer 4 that the bundle does not use.
+SCHEDULE = Schedule(
+    phases=(
+        Phase(tokens=1_600 * 8_192, context=256, batch_tokens=8_192, exit_weights=(0.1, 0.1, 0.1)),
+        Phase(
+            tokens=400 * 12_288,
+            context=512,
+            batch_tokens=12_288,
+            exit_weights=(0.03, 0.03, 0.0),
+            rates=(1.0, 0.80488),
+            distil=True,
+        ),
+        Phase(
+            tokens=1_050 * 12_288,
+            context=512,
+            batch_tokens=12_288,
+            exit_weights=(0.03, 0.03, 0.0),
+            rates=(0.80488, 0.0),
+            distil=True,
+        ),
+    )
+)
+_PROBE_WINDOWS = 40
+_BLOCK = 64
+_PROMPTS, _CALIBRATION_PROMPTS = 240, 120
+_END_OF_TEXT = 0
+
+
+def build(
+    work: Path,
+    output: Path,
+    precision: Precision,
+    on_step: Callable[[Progress], None],
+    report: Report,
+) -> Bundle:
+    """Train the decoder, write it as a bundle, measure it, and write its card.
+
+    Call it again after an interruption: training goes on where it stopped.
+
+    Args:
+        work: folder for the tokenizer, the checkpoint and drafts; made when missing.
+        output: folder of the bundle; must not exist.
+        on_step: called after each optimizer step.
+        report: told how far measuring is.
+
+    Raises:
+        BundleError: the output exists.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    files = read_standard_library()
+    seen, calibration, heldout = (
+        [file for file in files if part_of(file.path) == part]
+        for part in ("train", "calibration", "heldout")
+    )
+    tokenizer = train_tokenizer((file.text for file in seen), SHAPE.vocabulary_size)
+    decoder = train(
+        SHAPE,
+        EXIT_LAYERS,
+        SCHEDULE,
+        _documents(tokenizer, seen),
+        _probe(tokenizer, calibration),
+        work,
+        on_step,
+    )
+    weights: Weights = {name: value.numpy() for name, value in decoder.state_dict().items()}
+    exact = _plan(tokenizer, len(seen), Quantization(weights="fp32"))
+    plan = exact
+    if precision == "int8":
+        plan = replace(exact, quantization=Quantization(weights="int8", block=_BLOCK))
+    draft = _draft(work, plan, weights)
+    agreement = None
+    if precision != "fp32":
+        agreement = compare_bundles(draft, _draft(work, exact, weights), files, report=report)
+    text = BundleTokenizer(draft)
+    measured = evaluate_bundle(draft, files, report=report)
+    draft = add_files(
+        draft,
+        {
+            "README.md": render_card(draft.manifest, measured, agreement),
+            "prompts.jsonl": to_jsonl(draw_prompts(heldout, text, _PROMPTS, SCHEDULE.seed)),
+            "calibration.jsonl": to_jsonl(
+                draw_prompts(calibration, text, _CALIBRATION_PROMPTS, SCHEDULE.seed)
+            ),
+        },
+    )
+    half = output.with_name(output.name + ".tmp")
+    shutil.copytree(draft.folder, half, dirs_exist_ok=True)
+    half.replace(output)
+    return open_bundle(output)
+
+
+def _draft(work: Path, plan: BundlePlan, weights: Weights) -> Bundle:
+    folder = work / f"draft-{plan.quantization.weights}"
+    shutil.rmtree(folder, ignore_errors=True)
+    return write_bundle(folder, plan, weights)
+
+
+def _plan(tokenizer: Tokenizer, files: int, quantization: Quantization) -> BundlePlan:
+    trained = sum(phase.steps * phase.batch_tokens for phase in SCHEDULE.phases)
+    corpus = f"{platform.python_implementation()} {platform.python_version()} standard library"
+    return BundlePlan(
+        name="code",
+        architecture=SHAPE,
+        exits=BUNDLE_EXITS,
+        quantization=quantization,
+        tokenizer_json=tokenizer.to_str(),
+        end_of_text=_END_OF_TEXT,
+        provenance={
+            "recipe": "code",
+            "corpus": f"{corpus}, {files} files",
+            "licence": "PSF License Agreement (training data); see NOTICE",
+            "seed": SCHEDULE.seed,
+            "tokens_trained": trained,
+        },
+    )
+
+
+def _documents(tokenizer: Tokenizer, files: list[SourceFile]) -> list[Tokens]:
+    return [
+        np.array([_END_OF_TEXT, *encoding.ids], dtype=np.uint16)
+        for encoding in tokenizer.encode_batch([file.text for file in files])
+    ]
+
+
+def _probe(tokenizer: Tokenizer, files: list[SourceFile]) -> Tokens:
+    length = SHAPE.context_length + 1
+    stream = np.concatenate(_documents(tokenizer, files))
+    windows = stream[: len(stream) // length * length].reshape(-1, length)
+    return windows[:: max(1, len(windows) // _PROBE_WINDOWS)][:_PROBE_WINDOWS]

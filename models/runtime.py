@@ -1,0 +1,87 @@
+"""ONNX Runtime sessions: providers, threads, and the one setting that keeps results exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from updraft.errors import BundleError, RuntimeMissing
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+ProviderName = Literal["cpu", "cuda", "tensorrt"]
+
+_PROVIDERS: dict[ProviderName, list[str]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+}
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where and how graphs are computed.
+
+    Attributes:
+        threads: threads per forward pass; one is fastest for small models.
+    """
+
+    provider: ProviderName = "cpu"
+    threads: int = 1
+
+
+def load_session(path: Path, options: RuntimeOptions) -> onnxruntime.InferenceSession:
+    """Load a graph on the asked provider.
+
+    Raises:
+        RuntimeMissing: ONNX Runtime or the provider is not there.
+        BundleError: the runtime refuses the graph.
+    """
+    ort = import_onnxruntime()
+    wanted = _PROVIDERS[options.provider]
+    if wanted[0] not in ort.get_available_providers():
+        raise RuntimeMissing(_missing_provider(options.provider, ort))
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    # A spinning pool per partition makes several partitions fight for the same cores.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Left on, int8 weights meet int8 activations with one scale per call: the same token then
+    # gets other logits alone than in a group, and edge and cloud no longer agree (ADR 0003).
+    settings.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        session = ort.InferenceSession(str(path), settings, providers=wanted)
+    except Exception as error:  # the runtime's own exceptions share no base class but this
+        raise BundleError(f"{path}: ONNX Runtime {ort.__version__} refuses it: {error}") from error
+    if session.get_providers()[0] != wanted[0]:
+        raise RuntimeMissing(
+            f"provider {options.provider!r} is built into ONNX Runtime {ort.__version__} but did "
+            "not start: its libraries or the device are missing; run `updraft doctor`"
+        )
+    return session
+
+
+def import_onnxruntime() -> onnxruntime:
+    """Import ONNX Runtime, or say how to install it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissing(
+            "ONNX Runtime is not installed: pip install 'updraft[cpu]', or 'updraft[gpu]' on a "
+            "machine with CUDA (on a Jetson see docs/guides/install.md)"
+        ) from error
+    return onnxruntime
+
+
+def _missing_provider(provider: ProviderName, ort: onnxruntime) -> str:
+    offered = ", ".join(
+        name for name, wanted in _PROVIDERS.items() if wanted[0] in ort.get_available_providers()
+    )
+    return (
+        f"provider {provider!r} was asked for, but ONNX Runtime {ort.__version__} on this machine "
+        f"offers only: {offered}; install 'updraft[gpu]' in place of 'updraft[cpu]', or choose "
+        "another provider"
+    )

@@ -1,0 +1,156 @@
+"""One sequence on its way through consecutive partitions of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Series
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.models.bundle import Bundle
+from updraft.models.head import Candidate, Heads, HeadStep
+from updraft.models.partition import Partition, States
+from updraft.models.runtime import RuntimeOptions
+from updraft.models.sampling import Sampling
+
+# Positions per forward pass of a prefill: enough to use the cores well, few enough that the
+# activations stay small and a waiting session is not kept waiting long.
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Model:
+    """Consecutive partitions of a bundle, loaded in this process, with the exits at their ends."""
+
+    bundle: Bundle
+    partitions: tuple[Partition, ...]
+    heads: Heads
+
+    @classmethod
+    def load(cls, bundle: Bundle, layers: range, options: RuntimeOptions) -> Model:
+        """Load the partitions that lie within `layers`, say `range(0, split)`.
+
+        Raises:
+            RuntimeMissing: ONNX Runtime or the asked provider is not there.
+            BundleError: the runtime refuses a graph.
+        """
+        manifest = bundle.manifest
+        inside = [
+            p for p in manifest.partitions if layers.start <= p.first and p.last <= layers.stop
+        ]
+        exits = [exit_.layer for exit_ in manifest.exits if exit_.layer <= layers.stop]
+        return cls(
+            bundle,
+            tuple(Partition(bundle, entry, options) for entry in inside),
+            Heads(bundle, exits, options),
+        )
+
+    def above(self, layer: int) -> Model:
+        """Return the part that continues from states after `layer`; shares what is loaded."""
+        upper = tuple(p for p in self.partitions if p.entry.first >= layer)
+        return Model(self.bundle, upper, self.heads)
+
+    def below(self, layer: int) -> Model:
+        """Return the part that ends with the states after `layer`; shares what is loaded."""
+        lower = tuple(p for p in self.partitions if p.entry.last <= layer)
+        return Model(self.bundle, lower, self.heads)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers done after each partition."""
+        return [partition.entry.last for partition in self.partitions]
+
+    @property
+    def top(self) -> int:
+        """Layers done after the last partition."""
+        return self.layers[-1]
+
+    @property
+    def sequence_bytes(self) -> int:
+        """Memory that one sequence takes: KV caches and the states between partitions."""
+        shape = self.bundle.manifest.architecture
+        states = (len(self.partitions) + 1) * shape.context_length * shape.width * 4
+        return states + sum(partition.cache_bytes for partition in self.partitions)
+
+    def new_sequence(self) -> Sequence:
+        """Start an empty sequence."""
+        return Sequence(self)
+
+
+class Sequence:
+    """Tokens or states go in at the bottom; each partition follows when it is asked to.
+
+    A partition that was not needed for a token (the token left at an earlier exit) is behind
+    by some positions. They wait as states and run as one chunk when the partition is next
+    needed: its KV cache is then exactly what it would have been. This holds for the upper
+    layers in the cloud as for deferred layers on the edge.
+
+    Attributes:
+        length: positions that have been put in.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.length = 0
+        self._model = model
+        shape = model.bundle.manifest.architecture
+        self._limit = shape.context_length
+        self._caches = [partition.new_cache() for partition in model.partitions]
+        self._head = HeadStep(model.heads)
+        bottom: NDArray[Any] = (
+            np.zeros(self._limit, np.int64)
+            if model.partitions[0].takes_tokens
+            else np.zeros((self._limit, shape.width), np.float32)
+        )
+        self._states: list[NDArray[Any]] = [
+            bottom,
+            *(np.zeros((self._limit, shape.width), np.float32) for _ in model.partitions),
+        ]
+        self._at = {layer: i for i, layer in enumerate(model.layers)}
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds spent inside the runtime so far."""
+        return self._head.busy_s + sum(cache.busy_s for cache in self._caches)
+
+    def done(self, layer: int) -> int:
+        """Return how many positions have passed `layer`."""
+        return self._caches[self._at[layer]].length
+
+    def append(self, inputs: Series[int] | NDArray[Any]) -> None:
+        """Put in token ids, or states (n, width) where the first partition takes states."""
+        count = len(inputs)
+        if self.length + count > self._limit:
+            raise ValueError(f"{self.length} + {count} positions exceed {self._limit}")
+        self._states[0][self.length : self.length + count] = inputs
+        self.length += count
+
+    def advance(self, layer: int) -> States:
+        """Bring every position put in so far past `layer`.
+
+        Returns:
+            (n, width) states after `layer` of the positions that were new to it.
+        """
+        top = self._at[layer]
+        before = self._caches[top].length
+        for index in range(top + 1):
+            cache = self._caches[index]
+            while cache.length < self.length:
+                part = slice(cache.length, min(cache.length + _CHUNK, self.length))
+                cache.run(self._states[index][part], self._states[index + 1][part])
+        return self.states(layer, before, self.length)
+
+    def states(self, layer: int, start: int, stop: int) -> States:
+        """Return the states after `layer` of positions `start` to `stop`, without a copy."""
+        states: States = self._states[self._at[layer] + 1][start:stop]
+        return states
+
+    def propose(self, layer: int, sampling: Sampling, position: int) -> Candidate:
+        """Propose the next token at the exit after `layer`, from the last position put in.
+
+        Args:
+            position: what sampling is keyed by.
+        """
+        state = self._states[self._at[layer] + 1][self.length - 1]
+        return self._head.propose(layer, state, sampling, position)

@@ -1,0 +1,77 @@
+"""Fixtures that several parts share: the shipped bundle, and one small enough to tamper with."""
+
+import numpy as np
+import pytest
+
+from updraft.models.build import BundlePlan, add_files, write_bundle
+from updraft.models.bundle import open_bundle
+from updraft.models.manifest import Architecture, Quantization
+from updraft.models.recipes.tokenizer import train_tokenizer
+from updraft.models.shipped import shipped_bundle
+
+_EXITS = (1, 2)
+_LINES = (
+    "def add(a, b):\n    return a + b\n",
+    "for item in items:\n    print(item)\n",
+    "é ü 漢字 🙂\n",
+)
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    """The bundle that comes with Updraft."""
+    return open_bundle(shipped_bundle())
+
+
+@pytest.fixture(scope="session")
+def tiny_plan():
+    """What the tiny bundle is made of: four layers, exits after the first two."""
+    tokenizer = train_tokenizer(_LINES, vocabulary_size=288)
+    return BundlePlan(
+        name="tiny",
+        architecture=Architecture(
+            vocabulary_size=tokenizer.get_vocab_size(),
+            width=64,
+            layers=4,
+            heads=4,
+            kv_heads=2,
+            ffn_width=96,
+            context_length=64,
+        ),
+        exits=_EXITS,
+        quantization=Quantization(weights="int8", block=16),
+        tokenizer_json=tokenizer.to_str(),
+        end_of_text=0,
+        provenance={"recipe": "random", "seed": 0},
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_plan):
+    """Random weights, large enough that exits disagree and attention matters."""
+    shape, rng = tiny_plan.architecture, np.random.default_rng(7)
+    kv_width = shape.kv_heads * shape.head_width
+    matrices = {"embedding.weight": (shape.vocabulary_size, shape.width)}
+    gains = [f"exit_norms.{layer}.weight" for layer in (*_EXITS, shape.layers)]
+    for layer in range(shape.layers):
+        own = f"layers.{layer}."
+        gains += [own + "attention_norm.weight", own + "ffn_norm.weight"]
+        matrices |= {
+            own + "q.weight": (shape.width, shape.width),
+            own + "k.weight": (kv_width, shape.width),
+            own + "v.weight": (kv_width, shape.width),
+            own + "o.weight": (shape.width, shape.width),
+            own + "gate.weight": (shape.ffn_width, shape.width),
+            own + "up.weight": (shape.ffn_width, shape.width),
+            own + "down.weight": (shape.width, shape.ffn_width),
+        }
+    weights = {name: rng.normal(0, size[1] ** -0.5, size) for name, size in matrices.items()}
+    weights |= {name: rng.uniform(0.5, 1.5, shape.width) for name in gains}
+    return {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory, tiny_plan, tiny_weights):
+    """A bundle with random weights; copy its folder before changing anything in it."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    return add_files(write_bundle(folder, tiny_plan, tiny_weights), {"card.md": "# tiny\n"})
