@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -142,13 +143,18 @@ def _add(total: ModeTotals, answer: dict[str, Any], reference: dict[str, Any]) -
 
 def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperature: float) -> Table:
     sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
-    table = Table(title=f"{prompts} held-out prompts, {sampling}, θ = {theta:g}, loopback")
-    sources = [name for name in totals["threshold"].decisions if name != "stop"]
+    title = f"{prompts} held-out prompts, {sampling}, θ = {theta:g}, loopback"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    # Each token from the cloud is one call, so it needs no column of its own.
+    sources = [name for name in totals["threshold"].decisions if name.startswith("exit_")]
     shown = [
         name for name in sources if any(total.decisions.get(name) for total in totals.values())
     ]
-    for name in ("mode", "seconds", "tokens", *shown, "cloud calls", "KB up", "edge J", "as cloud"):
-        table.add_column(name, justify="left" if name == "mode" else "right")
+    columns = ("mode", "seconds", "tokens", *shown, "cloud calls", "KB up", "edge J", "as cloud")
+    for name in columns:
+        table.add_column(
+            name.replace("_", " "), no_wrap=True, justify="left" if name == "mode" else "right"
+        )
     for total in totals.values():
         table.add_row(
             total.mode,

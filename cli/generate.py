@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from updraft.cli.render import source_legend, source_style
+from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.devices.energy import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import Cloud, EnergyModel
@@ -79,10 +79,9 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         print(json.dumps(generation.result.to_json()), flush=True)
         return
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
-    out.print(request.prompt, end="", style="dim", markup=False)
+    print_verbatim(out, request.prompt, "dim")
     for token in generation:
-        style = source_style(token.source, token.verified)
-        out.print(token.text, end="", style=style, markup=False)
+        print_verbatim(out, token.text, source_style(token.source, token.verified))
     out.print()
     result = generation.result
     taken = ", ".join(f"{name} {count}" for name, count in result.decisions.items() if count)
@@ -124,7 +123,7 @@ def _read_prompts(path: Path) -> Iterator[str]:
             record = json.loads(line.decode())
         except UnicodeDecodeError as error:
             raise RequestError(f"{path}:{number}: not valid UTF-8") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RequestError(f"{path}:{number}: not JSON: {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
             raise RequestError(f'{path}:{number}: an object with a text "prompt" is expected')

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 _EDGE_STYLES = ("green", "cyan", "blue", "magenta")
 _CLOUD_STYLE = "bold yellow"
+
+
+def print_verbatim(console: Console, text: str, style: str) -> None:
+    """Print text as it is: `Console.print` would replace tabs and what looks like an emoji."""
+    segment = Segment(text, console.get_style(style))
+    console.print(Segments([segment]), end="", soft_wrap=True)
 
 
 def source_style(source: str, verified: bool = True) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from updraft.cloud.config import SessionLimits
 from updraft.cloud.session import Answer, CloudGeneration, EdgeSession, SessionStore
@@ -172,5 +173,7 @@ async def _next(
         return await asyncio.wait_for(anext(frames), timeout_s)
     except StopAsyncIteration:
         return None
+    except DecodeError as error:
+        raise ProtocolError("a message came that is no CollaborateRequest") from error
     except asyncio.TimeoutError as error:
         raise LinkTimeout(f"no frame came for {timeout_s:g} s: the session has expired") from error

@@ -94,7 +94,7 @@ def _place(path: Path | None, text: str, keys: list[str]) -> str:
             section = header[1].strip()
             if section == ".".join(keys):
                 return f"{path}:{number}"
-        elif section == wanted and re.match(rf"\s*{re.escape(keys[-1])}\s*=", line):
+        elif keys and section == wanted and re.match(rf"\s*{re.escape(keys[-1])}\s*=", line):
             return f"{path}:{number}"
     return str(path) if path else "defaults"
 

@@ -49,6 +49,13 @@ class Generation:
         self._reconnect: Reconnect | None = None
         self._cancelled = threading.Event()
 
+    @property
+    def edge_s(self) -> float:
+        """Seconds spent inside the runtime of this process so far."""
+        edge = self._edge.compute_s if self._edge is not None else 0.0
+        upper = self._local_upper.compute_s if self._local_upper is not None else 0.0
+        return edge + upper
+
     def cancel(self) -> None:
         """Stop before the next token; may be called from any thread."""
         self._cancelled.set()
@@ -72,6 +79,7 @@ class Generation:
                 if stops:
                     self.result.finish_reason = "stop"
                     break
+            self.result.total_s = perf_counter() - started
             self._end(source)
         except BaseException:
             if source is not None:
@@ -81,14 +89,14 @@ class Generation:
             if self._reconnect is not None:
                 self._reconnect.abandon()
             self.result.text = text.text
-            self._account(perf_counter() - started)
+            self._account()
 
     def _draw(self, source: TokenSource) -> tuple[TokenSource, Drawn]:
         """Return the next token, and the source that gives the ones after it."""
-        if self._reconnect is not None and (session := self._reconnect.poll()) is not None:
-            self._reconnect = None
-            source = self._collaborate(session)
         try:
+            if self._reconnect is not None and (session := self._reconnect.poll()) is not None:
+                source = self._collaborate(session)
+                self._reconnect = None
             return source, source.next(self._tokens)
         except LinkError:
             source.cancel()
@@ -107,12 +115,14 @@ class Generation:
         assert self._engine.link is not None, "the engine checks that cloud modes have a link"
         if self._engine.backoff.ready:
             try:
-                session = self._engine.link.open(self.request.wire, self._sampling)
+                source = self._collaborate(
+                    self._engine.link.open(self.request.wire, self._sampling)
+                )
             except LinkError:
                 self._engine.backoff.failed()
             else:
                 self._engine.backoff.succeeded()
-                return self._collaborate(session)
+                return source
         return self._alone()
 
     def _collaborate(self, session: CloudSession) -> TokenSource:
@@ -164,12 +174,9 @@ class Generation:
         except LinkError:
             source.cancel()  # every token is out already; the cloud has nothing to add
 
-    def _account(self, total_s: float) -> None:
+    def _account(self) -> None:
         result, cost = self.result, self._cost
-        result.total_s = total_s
-        result.edge_s = self._edge.compute_s if self._edge else 0.0
-        if self._local_upper is not None:
-            result.edge_s += self._local_upper.compute_s
+        result.edge_s = self.edge_s
         result.cloud_s = cost.compute_s
         result.comm_s = max(0.0, cost.waited_s - cost.compute_s)
         result.cloud_calls, result.cloud_positions = cost.calls, cost.positions

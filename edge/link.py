@@ -130,7 +130,7 @@ class CloudLink:
     def close(self) -> None:
         """Close the channel; sessions on it end."""
         if self._loop.is_running():
-            self._submit(self._channel.close()).result()
+            self._submit(self._shut_down()).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -161,6 +161,13 @@ class CloudLink:
             return grpc.aio.insecure_channel(target, options)
         credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
         return grpc.aio.secure_channel(target, credentials, options)
+
+    async def _shut_down(self) -> None:
+        await self._channel.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _open(self, request: pb.Open) -> CloudSession:
         stub = rpc.CollaborationStub(self._channel)
@@ -204,6 +211,10 @@ class CloudLink:
         except RuntimeError as error:
             raise LinkClosed("the link is closed") from error
 
+    def cancel_later(self, call: Any) -> None:
+        """Cancel a call that has not ended by its deadline; call on the link's thread."""
+        self._loop.call_later(self.deadlines.answer_s, call.cancel)
+
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task; call on the link's thread."""
         return self._loop.create_task(work)
@@ -227,7 +238,6 @@ class CloudSession:
         self._waiting: deque[Future[CloudToken]] = deque()
         self._arrived: deque[CloudToken] = deque()
         self._fault: UpdraftError | None = None
-        self._ended = threading.Event()
         self._writer = link.start_task(self._write())
         self._reader = link.start_task(self._read())
 
@@ -276,13 +286,12 @@ class CloudSession:
             ) from error
 
     def finish(self) -> None:
-        """Let what was sent go out, then end the session; bounded by the answer's deadline."""
+        """Let what was sent go out in the background, then end the session."""
         try:
             self._link.call_soon(self._outbox.put_nowait, None)
+            self._link.call_soon(self._link.cancel_later, self._call)
         except LinkClosed:
-            return
-        if not self._ended.wait(self._link.deadlines.answer_s):
-            self.cancel()
+            _log.debug("the link was closed before its session")
 
     def cancel(self) -> None:
         """End the session at once; what was not sent is dropped."""
@@ -339,7 +348,6 @@ class CloudSession:
             waiting, self._waiting = self._waiting, deque()
         for answer in waiting:
             answer.set_exception(fault)
-        self._ended.set()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

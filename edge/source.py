@@ -19,16 +19,11 @@ _TOKEN_BYTES = 4
 
 
 class Drawn(NamedTuple):
-    """The next token, who produced it and how sure it was.
-
-    Attributes:
-        ends: the source knows that nothing follows.
-    """
+    """The next token, who produced it and how sure it was."""
 
     token: int
     source: str
     confidence: float
-    ends: bool = False
 
 
 class TokenSource(Protocol):
@@ -239,15 +234,20 @@ class CloudSource:
     ) -> None:
         self._session = session
         self._cost = cost
+        self._ended = False
         self._cost.uplink_bytes += _TOKEN_BYTES * len(tokens)
         session.generate(tokens, max_tokens)
 
     def next(self, tokens: list[int]) -> Drawn:
         answer = self._cost.wait_for(self._session.receive)
-        return Drawn(answer.token, CLOUD, answer.confidence, ends=answer.last)
+        self._ended = answer.last
+        return Drawn(answer.token, CLOUD, answer.confidence)
 
     def finish(self) -> None:
-        self._session.finish()
+        if self._ended:
+            self._session.finish()
+        else:  # a stop string is known on this side alone: the cloud would decode to the end
+            self._session.cancel()
 
     def cancel(self) -> None:
         self._session.cancel()

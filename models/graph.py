@@ -152,7 +152,7 @@ class _Graph:
     def linear(self, x: str, weight: str, out: str) -> None:
         """Multiply by a weight stored as (outputs, inputs)."""
         matrix = self.weights[weight]
-        if self._quantization.weights == "fp32" or self._quantization.block is None:
+        if self._quantization.block is None:
             self.node("MatMul", [x, self.constant(weight + ".T", matrix.T)], out)
             return
         quantized = quantize_int8(matrix, self._quantization.block)
@@ -168,7 +168,7 @@ class _Graph:
         """Look tokens up; int8 rows are widened after the look-up, so the table stays small."""
         matrix = self.weights["embedding.weight"]
         block = self._quantization.block
-        if self._quantization.weights == "fp32" or block is None:
+        if block is None:
             table = self.constant("embedding.weight", matrix)
             self.node("Gather", [table, tokens], "embedded", axis=0)
             return "embedded"

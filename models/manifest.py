@@ -47,6 +47,10 @@ class Architecture(_Record):
                 f"width {self.width} must be a multiple of heads {self.heads}, "
                 f"and heads a multiple of kv_heads {self.kv_heads}"
             )
+        if self.head_width % 16:
+            raise ValueError(
+                f"width / heads is {self.head_width}: the attention kernel takes multiples of 16"
+            )
         return self
 
 
@@ -82,6 +86,12 @@ class Quantization(_Record):
 
     weights: Precision
     block: Count | None = None
+
+    @model_validator(mode="after")
+    def _has_block(self) -> Quantization:
+        if (self.weights == "fp32") != (self.block is None):
+            raise ValueError("a block belongs to quantized weights, and only to them")
+        return self
 
 
 class FileEntry(_Record):
@@ -149,6 +159,10 @@ class Manifest(_Record):
         exits = [entry.layer for entry in self.exits]
         if exits != sorted(set(exits)) or exits[-1] != layers or not set(exits) <= set(ends):
             raise ValueError(f"exits {exits} must rise to {layers} and end partitions {ends}")
+        for head in {entry.head for entry in self.exits}:
+            rows = [entry.index for entry in self.exits if entry.head == head]
+            if sorted(rows) != list(range(len(rows))):
+                raise ValueError(f"exits of {head} must use its rows 0, 1, … once, not {rows}")
         if self.split not in exits[:-1]:
             raise ValueError(f"split {self.split} must be an exit before the last of {exits}")
         if self.tokenizer.end_of_text >= self.architecture.vocabulary_size:

@@ -34,7 +34,10 @@ class Tokenizer:
                 f"{path}: {self._tokenizer.get_vocab_size()} tokens, the model knows {size}"
             )
         self.end_of_text = bundle.manifest.tokenizer.end_of_text
-        self._bytes = [self._bytes_of(token) for token in range(size)]
+        try:
+            self._bytes = [self._bytes_of(token) for token in range(size)]
+        except KeyError as error:
+            raise BundleError(f"{path}: not byte-level: it has a token with {error}") from error
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a prompt.

@@ -40,19 +40,19 @@ SCHEDULE = Schedule(
     phases=(
         Phase(tokens=1_600 * 8_192, context=256, batch_tokens=8_192, exit_weights=(0.1, 0.1, 0.1)),
         Phase(
-            tokens=400 * 12_288,
+            tokens=600 * 12_288,
             context=512,
             batch_tokens=12_288,
             exit_weights=(0.03, 0.03, 0.0),
-            rates=(1.0, 0.80488),
+            rates=(1.0, 0.70732),
             distil=True,
         ),
         Phase(
-            tokens=1_050 * 12_288,
+            tokens=900 * 12_288,
             context=512,
             batch_tokens=12_288,
             exit_weights=(0.03, 0.03, 0.0),
-            rates=(0.80488, 0.0),
+            rates=(0.70732, 0.0),
             distil=True,
         ),
     )

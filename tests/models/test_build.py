@@ -1,7 +1,5 @@
 """Writing bundles: whole or not at all, and another fingerprint only for another model."""
 
-import shutil
-
 import onnx
 import pytest
 
@@ -9,12 +7,6 @@ from updraft.errors import BundleError
 from updraft.models.build import add_files, write_bundle
 from updraft.models.bundle import describe_files, open_bundle, write_manifest
 from updraft.models.graph import build_partition
-
-
-@pytest.fixture
-def folder(tiny_bundle, tmp_path):
-    """A copy of the tiny bundle to change."""
-    return shutil.copytree(tiny_bundle.folder, tmp_path / "copy")
 
 
 def fingerprint(folder, manifest, **changes):

@@ -1,0 +1,1 @@
+"""What benchmarks measure, one module each; every module has `measure(bench) -> Section`."""
