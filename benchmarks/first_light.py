@@ -28,6 +28,7 @@ from updraft.models.bundle import open_bundle
 from updraft.models.shipped import shipped_bundle
 
 _MEASURES = (exactness, payload, modes, overhead, load, lightness, demo)
+_TABLE_WIDTH = 150
 _SEED = "greedy needs none; sampled generations take the prompt's number"
 
 
@@ -52,8 +53,9 @@ def main() -> None:
     if arguments.json:
         print(text)
     else:
+        out = Console(width=max(console.width, _TABLE_WIDTH))
         for table in (table for section in sections for table in section.tables):
-            Console().print(terminal(table))
+            out.print(terminal(table))
     folder = arguments.output or (None if arguments.quick else ROOT / "docs" / "results")
     if folder is not None:
         write(folder / "first-light.md", _to_markdown(context, sections, seconds))
@@ -88,6 +90,7 @@ def measure(
         cores=str(bench.cores),
         bundle=f"{bundle.manifest.name} ({bundle.manifest.quantization.weights})",
         fingerprint=bundle.fingerprint,
+        prompts=bench.prompt_source,
         seed=_SEED,
         quick=quick,
     )
@@ -110,7 +113,7 @@ def _to_markdown(context: Context, sections: Sequence[Section], seconds: dict[st
     head = [
         "# First light, measured",
         "",
-        f"Bundle `{context.bundle}` {context.fingerprint[:12]}, prompts from held-out files; "
+        f"Bundle `{context.bundle}` {context.fingerprint[:12]}, {context.prompts}; "
         f"{context.cores}. Seed: {context.seed}. Commit {context.commit[:12]}, {context.machine}, "
         f"{context.measured}, {sum(seconds.values()):.0f} s. Written by "
         f"`python benchmarks/first_light.py{' --quick' if context.quick else ''}`.",

@@ -13,10 +13,9 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from updraft.cli.daemon import running
-from updraft.cli.render import source_legend, source_style
+from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.config.endpoint import Endpoint
 from updraft.errors import BundleError, LinkBroken
 from updraft.models.bundle import Bundle, open_bundle
@@ -48,7 +47,7 @@ class ModeTotals:
 def demo(
     prompts: Annotated[int, typer.Option(min=1, max=200, help="Prompts to complete.")] = 8,
     max_tokens: Annotated[int, typer.Option(min=1, max=256, help="New tokens per prompt.")] = 64,
-    theta: Annotated[float, typer.Option(min=0, max=2, help="Exit threshold.")] = 0.7,
+    theta: Annotated[float, typer.Option(min=0, max=2, help="Exit threshold.")] = 0.8,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the best token.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the totals as JSON.")] = False,
 ) -> None:
@@ -76,9 +75,7 @@ def demo(
                 shown = number < _SHOWN and mode == "threshold"
                 if shown:
                     tail = prompt[-400:]
-                    console.print(
-                        "…" + tail if tail != prompt else tail, end="", style="dim", markup=False
-                    )
+                    print_verbatim(console, "…" + tail if tail != prompt else tail, "dim")
                 started = perf_counter()
                 answers[mode] = _complete(agent, body, console if shown else None)
                 totals[mode].seconds += perf_counter() - started
@@ -97,7 +94,7 @@ def _read_samples(bundle: Bundle, count: int) -> list[str]:
     if not path.is_file():
         raise BundleError(f"{path}: missing; the demo completes the prompts that came with it")
     # A stride spreads the demo over many files.
-    prompts = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+    prompts = [json.loads(line)["prompt"] for line in path.read_bytes().splitlines()]
     return prompts[:: max(1, len(prompts) // count)][:count]
 
 
@@ -110,7 +107,7 @@ def _complete(agent: Endpoint, body: dict[str, Any], console: Console | None) ->
         choice, last = event["choices"][0], event["updraft"]
         if console is not None and "source" in last:
             style = source_style(last["source"], last["verified"])
-            console.print(Text(choice["text"], style), end="")
+            print_verbatim(console, choice["text"], style)
     return last
 
 

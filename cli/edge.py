@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +44,9 @@ def serve(
         print(json.dumps(EdgeConfig.model_json_schema(), indent=2))
         return
     set_up_logging()
+    # The HTTP server ends in order at these signals and then raises them anew.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
     if listen is not None:
         api = settings.api.model_copy(update={"listen": listen})

@@ -55,20 +55,25 @@ class Api:
                 429,
             )
         generation = self._engine.start(asked)
+        tokens = self._decode(generation)
         responses = Responses(self._engine.bundle.manifest.name)
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
-            return EventSourceResponse(self._stream(generation, responses, with_usage))
-        async for _ in self._tokens(generation):
+            return EventSourceResponse(self._stream(generation, tokens, responses, with_usage))
+        async for _ in tokens:
             if await request.is_disconnected():
                 generation.cancel()
         return JSONResponse(responses.whole(generation))
 
     async def _stream(
-        self, generation: Generation, responses: Responses, with_usage: bool
+        self,
+        generation: Generation,
+        tokens: AsyncIterator[GeneratedToken],
+        responses: Responses,
+        with_usage: bool,
     ) -> AsyncIterator[dict[str, str]]:
         try:
-            async for token in self._tokens(generation):
+            async for token in tokens:
                 yield {"data": json.dumps(responses.chunk(token))}
             yield {"data": json.dumps(responses.last_chunk(generation))}
             if with_usage:
@@ -78,8 +83,8 @@ class Api:
             yield {"data": json.dumps(_error_body(str(error), error.code))}
         yield {"data": "[DONE]"}
 
-    async def _tokens(self, generation: Generation) -> AsyncIterator[GeneratedToken]:
-        """Run the decoding loop in a thread; leaving this iterator cancels it."""
+    def _decode(self, generation: Generation) -> AsyncIterator[GeneratedToken]:
+        """Run the decoding loop in a thread; its place is taken from now until it has ended."""
         loop = asyncio.get_running_loop()
         # Bounded by max_tokens, which the context bounds.
         queue: asyncio.Queue[GeneratedToken | None] = asyncio.Queue()
@@ -91,15 +96,15 @@ class Api:
             finally:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
 
+        def end(work: asyncio.Future[None]) -> None:
+            self._running -= 1
+            if not work.cancelled() and work.exception() is not None:
+                _log.info("a generation failed: %s", work.exception())
+
         self._running += 1
         work = loop.run_in_executor(self._threads, decode)
-        try:
-            while (token := await queue.get()) is not None:
-                yield token
-            await work
-        finally:
-            generation.cancel()
-            self._running -= 1
+        work.add_done_callback(end)
+        return _tokens(generation, queue, work)
 
     async def _models(self, request: Request) -> Response:
         model = {"id": self._engine.bundle.manifest.name, "object": "model", "owned_by": "updraft"}
@@ -116,6 +121,20 @@ class Api:
                 "generations": self._running,
             }
         )
+
+
+async def _tokens(
+    generation: Generation,
+    queue: asyncio.Queue[GeneratedToken | None],
+    work: asyncio.Future[None],
+) -> AsyncIterator[GeneratedToken]:
+    """Give the tokens that a thread decodes; leaving this iterator cancels it."""
+    try:
+        while (token := await queue.get()) is not None:
+            yield token
+        await work
+    finally:
+        generation.cancel()
 
 
 async def _read_body(request: Request) -> bytes:

@@ -39,7 +39,7 @@ class Bundle:
         """What edge and coordinator compare: equal if and only if both run the same model.
 
         Depends on the content of the graphs and the tokenizer and on how they are cut, not on
-        the card, the prompts or the profile.
+        the card, the prompts, the profile or the calibration of exits.
         """
         manifest = self.manifest
         names = {entry.file for entry in manifest.partitions} | {
@@ -49,7 +49,7 @@ class Bundle:
             "architecture": manifest.architecture.model_dump(),
             "overflow": manifest.overflow,
             "partitions": [entry.model_dump() for entry in manifest.partitions],
-            "exits": [entry.model_dump() for entry in manifest.exits],
+            "exits": [entry.model_dump(exclude={"calibration"}) for entry in manifest.exits],
             "files": {n: manifest.files[n].sha256 for n in {*names, manifest.tokenizer.file}},
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -193,7 +193,7 @@ def _head_signature(manifest: Manifest) -> Signature:
         outputs={
             "logits": Tensor("float32", ("n", shape.vocabulary_size)),
             "token": Tensor("int64", ("n",)),
-            "confidence": Tensor("float32", ("n",)),
+            "probability": Tensor("float32", ("n",)),
         },
     )
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.models.bundle import Bundle
+from updraft.models.bundle import Bundle, open_bundle, write_manifest
+from updraft.models.calibration import confidence_of, fit_calibration
 from updraft.models.lines import LineScore, Policy, complete_lines, draw_lines, verbatim_share
 from updraft.models.partition import States
 from updraft.models.recipes.corpus import SourceFile, part_of
@@ -149,6 +150,29 @@ def evaluate_bundle(
     )
 
 
+def calibrate_exits(
+    bundle: Bundle,
+    files: Sequence[SourceFile],
+    settings: Settings | None = None,
+    report: Report = _silent,
+) -> Bundle:
+    """Fit the calibration of the edge's exits on calibration files and store it in the bundle."""
+    settings = settings or Settings()
+    calibration = [file for file in files if part_of(file.path) == "calibration"]
+    scorer = _Scorer(bundle, settings.seed, report)
+    found = scorer.score(calibration, settings.calibration_tokens, "calibrating exits")
+    fits = {
+        layer: fit_calibration(probability, agrees)
+        for layer, probability, agrees in zip(
+            found.exits[:-1], found.probability, found.agrees, strict=False
+        )
+    }
+    manifest = bundle.manifest
+    exits = [e.model_copy(update={"calibration": fits.get(e.layer)}) for e in manifest.exits]
+    write_manifest(bundle.folder, manifest.model_copy(update={"exits": exits}))
+    return open_bundle(bundle.folder)
+
+
 def compare_bundles(
     bundle: Bundle,
     reference: Bundle,
@@ -181,7 +205,7 @@ class _Scores(NamedTuple):
     """What the exits say of some tokens, each (exits, tokens)."""
 
     predicted: NDArray[np.int64]
-    confidence: NDArray[np.float64]
+    probability: NDArray[np.float64]
     cross_entropy: NDArray[np.float64]
 
 
@@ -194,8 +218,8 @@ class _Scorer:
         self._tokenizer = Tokenizer(bundle)
         self._context = manifest.architecture.context_length
         self._seed, self._report = seed, report
-        edge = (exit_.layer for exit_ in manifest.edge_exits)
-        self._exits = (*edge, manifest.architecture.layers)
+        self._entries = (*manifest.edge_exits, manifest.exits[-1])
+        self._exits = tuple(entry.layer for entry in self._entries)
 
     def score(self, files: Sequence[SourceFile], limit: int | None, stage: str) -> Evaluation:
         """Score the tokens of files, by the protocol that stands at the top of this module."""
@@ -210,11 +234,15 @@ class _Scorer:
                 self._report(stage, done, total)
         lengths = [len(document.tokens) - 1 for document in documents]
         truth = np.concatenate([document.tokens[1:] for document in documents])
+        probability = np.concatenate([part.probability for part in parts], axis=1)
         return Evaluation(
             exits=self._exits,
             truth=truth,
             predicted=np.concatenate([part.predicted for part in parts], axis=1),
-            confidence=np.concatenate([part.confidence for part in parts], axis=1),
+            probability=probability,
+            confidence=np.stack(
+                [confidence_of(*pair) for pair in zip(self._entries, probability, strict=True)]
+            ),
             cross_entropy=np.concatenate([part.cross_entropy for part in parts], axis=1),
             file=np.repeat(np.arange(len(documents)), lengths),
             is_test=np.repeat([document.is_test for document in documents], lengths),
@@ -271,9 +299,9 @@ class _Scorer:
         for start in range(0, len(truth), _ROWS):
             rows = slice(start, start + _ROWS)
             said = self._model.heads.predict(layer, states[rows])
-            sure = said.confidence.astype(np.float64)
+            sure = said.probability.astype(np.float64)
             each = np.arange(len(sure))
-            # confidence = exp(best logit) / Σ exp(logit), so the sum need not be formed again.
+            # probability = exp(best logit) / Σ exp(logit), so the sum need not be formed again.
             gap = said.logits[each, said.token] - said.logits[each, truth[rows]]
             parts.append(_Scores(said.token, sure, gap.astype(np.float64) - np.log(sure)))
         return _Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -63,7 +63,7 @@ def build_head(
     """Build the head that all exits share: a norm of its own per exit, then the tied embedding.
 
     Inputs: `state` (n, width) and `exit`, the row of `exits` to use. Outputs: `logits`
-    (n, vocabulary), the best `token` (n) and its probability, `confidence` (n).
+    (n, vocabulary), the best `token` (n) and its `probability` (n).
     """
     graph = _Graph(weights, quantization)
     gains = np.stack([weights[f"exit_norms.{layer}.weight"] for layer in exits])
@@ -80,14 +80,14 @@ def build_head(
     graph.node("Sub", ["logits", "best"], "below_best")
     graph.node("Exp", ["below_best"], "odds")
     graph.node("ReduceSum", ["odds", "last_axis"], "mass", keepdims=0)
-    graph.node("Reciprocal", ["mass"], "confidence")
+    graph.node("Reciprocal", ["mass"], "probability")
     return graph.finish(
         "exit_head",
         [_info("state", ["n", shape.width]), _info("exit", [], TensorProto.INT64)],
         [
             _info("logits", ["n", shape.vocabulary_size]),
             _info("token", ["n"], TensorProto.INT64),
-            _info("confidence", ["n"]),
+            _info("probability", ["n"]),
         ],
     )
 

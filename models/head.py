@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.models.bundle import Bundle
+from updraft.models.calibration import confidence_of
 from updraft.models.partition import States
 from updraft.models.runtime import RuntimeOptions, load_session
 from updraft.models.sampling import Sampling
 
 
 class Candidate(NamedTuple):
-    """A token that an exit proposes, and the probability of the exit's best token."""
+    """A token that an exit proposes, and how much the exit is to be trusted with it."""
 
     token: int
     confidence: float
@@ -26,7 +27,7 @@ class Predictions(NamedTuple):
 
     logits: NDArray[np.float32]
     token: NDArray[np.int64]
-    confidence: NDArray[np.float32]
+    probability: NDArray[np.float32]
 
 
 class Heads:
@@ -43,7 +44,7 @@ class Heads:
         """Evaluate an exit on many states, shape (n, width)."""
         entry = self.entries[layer]
         outputs = self.sessions[entry.head].run(
-            ["logits", "token", "confidence"],
+            ["logits", "token", "probability"],
             {"state": states, "exit": np.array(entry.index, np.int64)},
         )
         return Predictions(*outputs)
@@ -63,7 +64,7 @@ class HeadStep:
         self._state = np.zeros((1, heads.width), np.float32)
         self._logits = np.zeros((1, heads.vocabulary_size), np.float32)
         self._token = np.zeros(1, np.int64)
-        self._confidence = np.zeros(1, np.float32)
+        self._probability = np.zeros(1, np.float32)
         self._bindings = {}
         for file, session in heads.sessions.items():
             binding = session.io_binding()
@@ -73,7 +74,7 @@ class HeadStep:
             outputs: dict[str, NDArray[Any]] = {
                 "logits": self._logits,
                 "token": self._token,
-                "confidence": self._confidence,
+                "probability": self._probability,
             }
             for name, array in outputs.items():
                 binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -89,4 +90,4 @@ class HeadStep:
         self.busy_s += perf_counter() - started
         best = int(self._token[0])
         token = best if sampling.greedy else sampling.pick(self._logits[0], position)
-        return Candidate(token, float(self._confidence[0]))
+        return Candidate(token, float(confidence_of(entry, self._probability[0])))

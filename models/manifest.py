@@ -62,12 +62,29 @@ class PartitionEntry(_Record):
     last: Count
 
 
+class Calibration(_Record):
+    """Turns the probability that an exit gives its best token into a confidence.
+
+    The confidence is the estimated probability that the full depth says the same token:
+    sigmoid(slope × logit(probability) + intercept), fitted on calibration files. Exits at
+    different depths then mean the same by the same number, and one threshold serves them all.
+    """
+
+    slope: float = Field(gt=0)
+    intercept: float
+
+
 class ExitEntry(_Record):
-    """Where a token can be produced: after `layer` layers, by row `index` of a head's norms."""
+    """Where a token can be produced: after `layer` layers, by row `index` of a head's norms.
+
+    Attributes:
+        calibration: without one, the confidence is the best token's probability.
+    """
 
     layer: Count
     head: str
     index: int = Field(ge=0)
+    calibration: Calibration | None = None
 
 
 class TokenizerEntry(_Record):

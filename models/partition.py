@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from updraft.models.bundle import Bundle
 from updraft.models.manifest import PartitionEntry
+from updraft.models.memory import zeros
 from updraft.models.runtime import RuntimeOptions, load_session
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PartitionCache:
         layers = range(entry.first, entry.last)
         cache_shape = (1, shape.kv_heads, shape.context_length, shape.head_width)
         self._cache = {
-            f"{which}_{layer}": np.zeros(cache_shape, np.float32)
+            f"{which}_{layer}": zeros(cache_shape, np.float32)
             for layer in layers
             for which in ("key", "value")
         }

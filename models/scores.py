@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 THETAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # The last step lies above 1, where no token ends on the edge: some θ reaches every target.
-THETA_GRID = tuple(step / 100 for step in range(102))
+THETA_GRID = tuple(step / 200 for step in range(202))
 _BINS = 15
 
 
@@ -26,7 +26,8 @@ class Evaluation:
         exits: layers done at each exit that the edge can take, then at full depth.
         truth: (tokens,) the token that stands in the file.
         predicted: (exits, tokens) the exit's best token.
-        confidence: (exits, tokens) the best token's probability.
+        probability: (exits, tokens) the best token's probability.
+        confidence: (exits, tokens) what the exit's policy reads.
         cross_entropy: (exits, tokens) nats of the true token.
         file: (tokens,) number of the token's file.
         is_test: (tokens,) the file is test code.
@@ -36,6 +37,7 @@ class Evaluation:
     exits: tuple[int, ...]
     truth: Ids
     predicted: Ids
+    probability: Floats
     confidence: Floats
     cross_entropy: Floats
     file: Ids
@@ -72,7 +74,7 @@ class ExitScore:
     Attributes:
         accuracy_se: standard error of the accuracy, files being the draws; None for one file.
         cross_entropy: nats per token.
-        ece: expected calibration error of the confidence, 15 bins of equal width.
+        ece: expected calibration error of the probability, 15 bins of equal width.
         agreement: share of tokens on which it says what full depth says.
     """
 
@@ -132,14 +134,14 @@ def score_exits(evaluation: Evaluation) -> list[ExitScore]:
             accuracy_se=clustered_error(right, evaluation.file),
             cross_entropy=float(entropy.mean()),
             bits_per_byte=float(entropy.sum() / np.log(2) / byte_count),
-            ece=calibration_error(confidence, right),
+            ece=calibration_error(probability, right),
             agreement=float(agrees.mean()),
         )
-        for layer, right, entropy, confidence, agrees in zip(
+        for layer, right, entropy, probability, agrees in zip(
             evaluation.exits,
             evaluation.right,
             evaluation.cross_entropy,
-            evaluation.confidence,
+            evaluation.probability,
             evaluation.agrees,
             strict=True,
         )
@@ -175,16 +177,16 @@ def smallest_theta(cascade: Sequence[CascadeScore], agreement: float) -> float:
     return min(score.theta for score in cascade if score.agreement >= agreement)
 
 
-def calibration_error(confidence: Floats, right: Flags) -> float:
+def calibration_error(probability: Floats, right: Flags) -> float:
     """Return the expected calibration error over 15 bins of equal width.
 
     Args:
-        confidence: (tokens,) in [0, 1].
+        probability: (tokens,) in [0, 1].
         right: (tokens,).
     """
-    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    bins = np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, weights=probability - right, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(probability))
 
 
 def clustered_error(right: Flags, file: Ids) -> float | None:

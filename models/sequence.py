@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from updraft.models.bundle import Bundle
 from updraft.models.head import Candidate, Heads, HeadStep
+from updraft.models.memory import zeros
 from updraft.models.partition import Partition, States
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.sampling import Sampling
@@ -99,13 +100,13 @@ class Sequence:
         self._caches = [partition.new_cache() for partition in model.partitions]
         self._head = HeadStep(model.heads)
         bottom: NDArray[Any] = (
-            np.zeros(self._limit, np.int64)
+            zeros((self._limit,), np.int64)
             if model.partitions[0].takes_tokens
-            else np.zeros((self._limit, shape.width), np.float32)
+            else zeros((self._limit, shape.width), np.float32)
         )
         self._states: list[NDArray[Any]] = [
             bottom,
-            *(np.zeros((self._limit, shape.width), np.float32) for _ in model.partitions),
+            *(zeros((self._limit, shape.width), np.float32) for _ in model.partitions),
         ]
         self._at = {layer: i for i, layer in enumerate(model.layers)}
 

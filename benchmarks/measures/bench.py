@@ -93,7 +93,7 @@ class Bench:
         self.plan = plan
         self.cores = Cores.choose()
         self._progress = progress
-        self._prompts = _read_prompts(bundle)
+        self.prompt_source, self._prompts = _read_prompts(bundle)
         with ExitStack() as stack:
             self.coordinator = stack.enter_context(self.serve())
             _hold(self.cores.edge)
@@ -145,6 +145,13 @@ class Bench:
         choices.setdefault("max_tokens", self.plan.max_tokens)
         return complete(self.engine, GenerationRequest(prompt, **choices))
 
+    @contextmanager
+    def stage(self, description: str) -> Iterator[None]:
+        """Show something that takes a while in one piece."""
+        task = self._progress.add_task(description, total=1)
+        yield
+        self._progress.advance(task)
+
     def track(self, items: Sequence[T], description: str) -> Iterator[T]:
         """Iterate with a progress bar."""
         task = self._progress.add_task(description, total=len(items))
@@ -167,11 +174,13 @@ def complete(engine: Engine, request: GenerationRequest) -> GenerationResult:
     return generation.result
 
 
-def _read_prompts(bundle: Bundle) -> list[str]:
+def _read_prompts(bundle: Bundle) -> tuple[str, list[str]]:
+    """Return where prompts come from, and the prompts."""
     path = bundle.path("prompts.jsonl")
     if not path.is_file():
-        return list(_SNIPPETS)
-    return [json.loads(line)["prompt"] for line in path.read_text(encoding="utf-8").splitlines()]
+        return f"{len(_SNIPPETS)} snippets, the bundle has no prompts", list(_SNIPPETS)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "the bundle's prompts from held-out files", [json.loads(x)["prompt"] for x in lines]
 
 
 def _hold(core: int | None) -> None:

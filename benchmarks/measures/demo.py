@@ -23,9 +23,10 @@ def measure(bench: Bench) -> Section:
     if not open_bundle(shipped_bundle()).path("prompts.jsonl").is_file():
         table = Table(_TITLE, ("not measured",), [("the shipped bundle has no prompts",)])
         return Section("demo", [table], {})
-    [command] = bench.track([[sys.executable, "-m", "updraft.cli.main", "demo", "--json"]], "demo")
+    command = [sys.executable, "-m", "updraft.cli.main", "demo", "--json"]
     started = perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with bench.stage("demo"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = perf_counter() - started
     if done.returncode:
         return Section("demo", [], {}, [f"demo: exit code {done.returncode}: {done.stderr[-500:]}"])

@@ -11,7 +11,16 @@ from measures.bench import Bench
 from measures.report import Section
 from updraft.models.card import Table
 
-_FORBIDDEN = ("torch", "transformers", "fastapi", "grpc_health", "grpc_reflection", "onnx")
+# gRPC imports the empty packages grpc_health and grpc_reflection itself where they are installed.
+_FORBIDDEN = (
+    "torch",
+    "transformers",
+    "fastapi",
+    "onnx",
+    "grpc_health.v1",
+    "grpc_reflection.v1alpha",
+    "updraft.cloud",
+)
 _TARGET_MB = 150
 
 # Runs in a fresh interpreter: what this one has loaded must not count.
@@ -24,14 +33,15 @@ from updraft.edge.config import Cloud, EdgeConfig
 from updraft.models.bundle import open_bundle
 import psutil
 
-loaded = sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names)
+names = set(sys.modules)
+packages = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
 memory = {}
 
 def note(stage):
     memory[stage] = psutil.Process().memory_info().rss / 1e6
 
 note("imported")
-folder, coordinator = sys.argv[1:]
+folder, coordinator, *forbidden = sys.argv[1:]
 config = EdgeConfig.model_validate(
     {"api": {"listen": "127.0.0.1:0"}, "cloud": {"address": coordinator}}
 )
@@ -49,8 +59,12 @@ for _ in engine.start(GenerationRequest("import ", "threshold")):
     pass
 note("generated")
 link.close()
-print(json.dumps({"loaded": loaded, "modules": len(sys.modules), "memory_mb": memory,
-                  "runtime_before_model": runtime_before_model}))
+print(json.dumps({
+    "packages": sorted(packages),
+    "found": sorted(names.intersection(forbidden)),
+    "memory_mb": memory,
+    "runtime_before_model": runtime_before_model,
+}))
 """
 
 _STAGES = {
@@ -63,21 +77,22 @@ _STAGES = {
 
 def measure(bench: Bench) -> Section:
     """Import, bind, link and load step by step in an interpreter of its own."""
-    [coordinator] = bench.track([str(bench.coordinator.endpoint)], "lightness")
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE, str(bench.bundle.folder), coordinator],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    place = (str(bench.bundle.folder), str(bench.coordinator.endpoint))
+    with bench.stage("lightness"):
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, *place, *_FORBIDDEN],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise RuntimeError(f"the probe of the edge's memory failed: {done.stderr.strip()}")
     probe: dict[str, Any] = json.loads(done.stdout)
-    heavy = [name for name in _FORBIDDEN if name in probe["loaded"]]
+    heavy: list[str] = probe["found"]
     return Section(
         key="lightness",
         tables=[_modules(heavy), _memory(probe["memory_mb"])],
-        figures={**probe, "forbidden": _FORBIDDEN, "found": heavy, "target_mb": _TARGET_MB},
+        figures={**probe, "forbidden": _FORBIDDEN, "target_mb": _TARGET_MB},
         failures=[f"`import updraft.edge.agent` loads {name}" for name in heavy],
     )
 

@@ -71,7 +71,8 @@ class Watch:
 
 def measure(bench: Bench) -> Section:
     """Run batches of concurrent sessions against a fresh coordinator."""
-    prompts = bench.prompts(bench.plan.sessions)
+    count = bench.plan.sessions
+    prompts = (bench.prompts(count) * count)[:count]
     requests = [
         GenerationRequest(prompt, mode, theta=_THETA, max_tokens=bench.plan.max_tokens)
         for mode in ("threshold", "cloud")

@@ -121,8 +121,8 @@ def _times(totals: dict[Setup, Totals], bench: Bench) -> Table:
         "Modes side by side: a completion's time",
         ("mode", "total, ms", "edge, ms", "cloud, ms", "communication, ms", "edge, J"),
         rows,
-        f"Per completion of {bench.plan.max_tokens} tokens, median (quartiles) of "
-        f"{bench.plan.mode_prompts}; greedy, fp16 wire, loopback. Edge and cloud: inside the "
+        f"Per completion of up to {bench.plan.max_tokens} tokens, median (quartiles) of "
+        f"{len(totals[_CLOUD].results)}; greedy, fp16 wire, loopback. Edge and cloud: inside the "
         "runtime; communication: waited for the cloud less its computing, queues and gRPC "
         "included. In `cloud` the coordinator computes ahead while tokens travel. Joules are "
         f"modelled: {power:g} W while the edge computes.",

@@ -44,6 +44,7 @@ class Context:
     cores: str
     bundle: str
     fingerprint: str
+    prompts: str
     seed: str
     quick: bool
     measured: str = field(

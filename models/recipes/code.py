@@ -14,10 +14,15 @@ from tokenizers import Tokenizer
 from updraft.models.build import BundlePlan, add_files, write_bundle
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import render_card
-from updraft.models.evaluate import Report, compare_bundles, evaluate_bundle
+from updraft.models.evaluate import Report, calibrate_exits, compare_bundles, evaluate_bundle
 from updraft.models.graph import Weights
 from updraft.models.manifest import Architecture, Precision, Quantization
-from updraft.models.recipes.corpus import SourceFile, part_of, read_standard_library
+from updraft.models.recipes.corpus import (
+    SourceFile,
+    part_of,
+    read_licence,
+    read_standard_library,
+)
 from updraft.models.recipes.prompts import draw_prompts, to_jsonl
 from updraft.models.recipes.tokenizer import train_tokenizer
 from updraft.models.recipes.train import Phase, Progress, Schedule, Tokens, train
@@ -108,12 +113,14 @@ def build(
     agreement = None
     if precision != "fp32":
         agreement = compare_bundles(draft, _draft(work, exact, weights), files, report=report)
+    draft = calibrate_exits(draft, files, report=report)
     text = BundleTokenizer(draft)
     measured = evaluate_bundle(draft, files, report=report)
     draft = add_files(
         draft,
         {
             "README.md": render_card(draft.manifest, measured, agreement),
+            "LICENSE-PSF.txt": read_licence(),
             "prompts.jsonl": to_jsonl(draw_prompts(heldout, text, _PROMPTS, SCHEDULE.seed)),
             "calibration.jsonl": to_jsonl(
                 draw_prompts(calibration, text, _CALIBRATION_PROMPTS, SCHEDULE.seed)

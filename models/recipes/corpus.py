@@ -55,6 +55,14 @@ def part_of(path: str) -> Part:
     return "train"
 
 
+def read_licence(root: Path | None = None) -> str:
+    """Return the licence that the standard library comes with, where it lies beside it."""
+    path = (root or _library()) / "LICENSE.txt"
+    if not path.is_file():
+        return "PSF License Agreement: https://docs.python.org/3/license.html\n"
+    return path.read_text(encoding="utf-8")
+
+
 def read_standard_library(root: Path | None = None) -> list[SourceFile]:
     """Read the standard library's Python files, each distinct content once, in path order.
 
@@ -63,7 +71,7 @@ def read_standard_library(root: Path | None = None) -> list[SourceFile]:
     Args:
         root: the library's folder; the running interpreter's by default.
     """
-    root = root or Path(sysconfig.get_paths()["stdlib"])
+    root = root or _library()
     files: list[SourceFile] = []
     seen: set[bytes] = set()
     for path in sorted(root.rglob("*.py")):
@@ -83,6 +91,10 @@ def read_standard_library(root: Path | None = None) -> list[SourceFile]:
         is_test = any(part in {"test", "tests", "idle_test"} for part in relative.parts)
         files.append(SourceFile(relative.as_posix(), text, is_test))
     return files
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _is_code(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Real parts: coordinators as processes, engines in this one, gRPC between them."""
 
+import json
 import runpy
 import shutil
 import time
@@ -126,9 +127,7 @@ def snippets(bundle):
     """Prompts: held-out ones where the bundle brings them."""
     path = bundle.path("prompts.jsonl")
     if path.is_file():
-        import json
-
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().splitlines()
         return [json.loads(line)["prompt"] for line in lines[:: max(1, len(lines) // 4)][:4]]
     return [
         "import os\n\n\ndef main():\n    ",

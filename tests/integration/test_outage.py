@@ -206,3 +206,20 @@ def test_a_coordinator_that_hangs_is_left_after_the_deadline(
     assert complete(engine, long_prompt, mode, theta=1.5, max_tokens=4).degraded
     daemon.resume()
     wait_until(lambda: not complete(engine, long_prompt, mode, **choices).degraded)
+
+
+def test_a_stop_string_does_not_wait_for_a_cloud_that_decodes_on(
+    start_coordinator, start_engine, long_prompt, complete
+):
+    daemon = start_coordinator()
+    engine = start_engine(daemon.address, deadlines=Deadlines(open_s=30, answer_s=3600))
+    most = engine.bundle.manifest.architecture.context_length // 2
+    text = complete(engine, long_prompt, "cloud", max_tokens=most).text
+    stop = text[8:12]
+    request = GenerationRequest(long_prompt, "cloud", max_tokens=most, stop=(stop,))
+    generation = engine.start(request)
+    for _ in generation:
+        if stop in engine.tokenizer.decode(generation.result.tokens):
+            daemon.hang()
+    assert generation.result.finish_reason == "stop"
+    assert generation.result.text == text[: text.index(stop)]

@@ -38,6 +38,7 @@ def synthetic(seed, tokens=500, vocabulary=5):
         exits=EXITS,
         truth=rng.integers(vocabulary, size=tokens),
         predicted=rng.integers(vocabulary, size=shape),
+        probability=rng.random(shape),
         confidence=rng.random(shape),
         cross_entropy=rng.exponential(size=shape),
         file=np.sort(rng.integers(7, size=tokens)),

@@ -122,7 +122,7 @@ def test_states_logits_and_confidence_match_the_reference_decoder(model, referen
         logits = reference.logits(layer, states[layer])
         np.testing.assert_allclose(predictions.logits, logits, rtol=0, atol=_LOGIT_TOLERANCE)
         probabilities = _reference["softmax"](predictions.logits.astype(np.float64))
-        np.testing.assert_allclose(predictions.confidence, probabilities.max(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(predictions.probability, probabilities.max(axis=1), rtol=1e-5)
         np.testing.assert_array_equal(predictions.token, predictions.logits.argmax(axis=1))
 
 
@@ -145,7 +145,7 @@ def test_a_proposal_is_drawn_from_the_last_positions_logits(model, tokens, layer
     predictions = model.heads.predict(layer, sequence.states(layer, len(tokens) - 1, len(tokens)))
     greedy = sequence.propose(layer, Sampling(), len(tokens))
     assert greedy.token == predictions.token[0]
-    assert greedy.confidence == pytest.approx(float(predictions.confidence[0]), rel=1e-5)
+    assert greedy.confidence == pytest.approx(float(predictions.probability[0]), rel=1e-5)
     sampling = Sampling(1.0, seed)
     drawn = sequence.propose(layer, sampling, len(tokens))
     assert drawn.token == sampling.pick(predictions.logits[0], len(tokens))

@@ -1,0 +1,60 @@
+"""Confidence of exits: the estimated probability that the full depth says the same token."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.models.manifest import Calibration, ExitEntry
+
+# Probabilities are bounded away from 0 and 1, where their logit has no value.
+_MARGIN = 1e-6
+_NEWTON_STEPS = 50
+_CONVERGED = 1e-9
+# Keeps the curvature invertible where all probabilities are alike.
+_RIDGE = 1e-9
+
+
+def confidence_of(
+    entry: ExitEntry, probability: NDArray[np.floating] | np.floating
+) -> NDArray[np.float64]:
+    """Return what an exit's policy reads, of one probability or of many."""
+    if entry.calibration is None:
+        return np.asarray(probability, np.float64)
+    slope, intercept = entry.calibration.slope, entry.calibration.intercept
+    confidence: NDArray[np.float64] = 1 / (1 + np.exp(-(slope * _logit(probability) + intercept)))
+    return confidence
+
+
+def fit_calibration(
+    probability: NDArray[np.floating], agrees: NDArray[np.bool_]
+) -> Calibration | None:
+    """Fit an exit's calibration by logistic regression (Platt scaling), by Newton's method.
+
+    Args:
+        probability: (tokens,) of the exit's best token.
+        agrees: (tokens,) the full depth says the same token.
+
+    Returns:
+        None when the data cannot tell: it never or always agrees, or less so when it is surer.
+    """
+    if agrees.all() or not agrees.any():
+        return None
+    features = np.stack((_logit(probability), np.ones(len(probability))))
+    weights = np.array([1.0, 0.0])
+    for _ in range(_NEWTON_STEPS):
+        expected = 1 / (1 + np.exp(-weights @ features))
+        gradient = features @ (expected - agrees)
+        curvature = (features * (expected * (1 - expected))) @ features.T
+        step = np.linalg.solve(curvature + _RIDGE * np.eye(2), gradient)
+        # Bounded, or Newton's method leaps away from where it cannot come back.
+        weights -= np.clip(step, -1, 1)
+        if np.abs(step).max() < _CONVERGED:
+            break
+    slope, intercept = weights
+    return Calibration(slope=slope, intercept=intercept) if slope > 0 else None
+
+
+def _logit(probability: NDArray[np.floating] | np.floating) -> NDArray[np.float64]:
+    bounded = np.clip(np.asarray(probability, np.float64), _MARGIN, 1 - _MARGIN)
+    return np.log(bounded / (1 - bounded))
