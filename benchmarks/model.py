@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,17 +17,16 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from measures.report import ROOT, commit, machine, terminal, write
 from rich.console import Console
 from rich.progress import Progress, TaskID
-from rich.table import Table as RichTable
 
 from updraft.models.bundle import Bundle, open_bundle
-from updraft.models.card import Table, tables
+from updraft.models.card import tables
 from updraft.models.evaluate import ModelReport, Report, Settings, evaluate_bundle
 from updraft.models.recipes.corpus import read_standard_library
 from updraft.models.shipped import shipped_bundle
 
-ROOT = Path(__file__).resolve().parent.parent
 QUICK = Settings(max_tokens=20_000, calibration_tokens=20_000, lines=50)
 # What the demo bundle is to reach: agreement with full depth, and share ended on the edge.
 EDGE_TARGET = 0.45
@@ -72,7 +68,7 @@ def main() -> None:
         print(json.dumps(result, ensure_ascii=False))
     else:
         for table in tables(report):
-            console.print(_terminal(table))
+            console.print(terminal(table))
     folder = arguments.output or (None if arguments.quick else ROOT / "docs" / "results")
     if folder is not None:
         write_results(folder, report, context, result)
@@ -85,8 +81,8 @@ def measure(bundle: Bundle, settings: Settings, console: Console) -> tuple[Model
     with Progress(console=console, transient=True) as progress:
         report = evaluate_bundle(bundle, read_standard_library(), settings, _reporter(progress))
     context = Context(
-        commit=_commit(),
-        machine=f"{platform.machine()}, {_processor()}, {platform.system()}",
+        commit=commit(),
+        machine=machine(),
         measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=round(perf_counter() - started, 1),
     )
@@ -97,10 +93,9 @@ def write_results(
     folder: Path, report: ModelReport, context: Context, result: dict[str, Any]
 ) -> None:
     """Write the tables, the figures and the plot; each file whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.md", _markdown(report, context).encode())
+    write(folder / "model.md", _markdown(report, context))
     text = json.dumps(result, ensure_ascii=False, indent=1) + "\n"
-    _replace(folder / "model.json", text.encode())
+    write(folder / "model.json", text)
     draft = folder / "theta.tmp.png"
     plot(report, draft)
     draft.replace(folder / "theta.png")
@@ -172,15 +167,6 @@ def _markdown(report: ModelReport, context: Context) -> str:
     return "\n".join([*head, *(table.markdown() for table in tables(report))])
 
 
-def _terminal(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, caption=table.note or None, title_justify="left")
-    for number, name in enumerate(table.header):
-        shown.add_column(name, justify="right" if number else "left")
-    for row in table.rows:
-        shown.add_row(*(cell.replace("**", "") for cell in row))
-    return shown
-
-
 def _reporter(progress: Progress) -> Report:
     stages: dict[str, TaskID] = {}
 
@@ -190,32 +176,6 @@ def _reporter(progress: Progress) -> Report:
         progress.update(stages[stage], completed=done)
 
     return report
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_bytes(content)
-    draft.replace(path)
-
-
-def _commit() -> str:
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    done = subprocess.run(
-        [git, "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    """Return the processor's name; Linux keeps it where `platform` does not look."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, "unknown processor")
 
 
 if __name__ == "__main__":

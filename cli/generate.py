@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -79,8 +80,10 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         print(json.dumps(generation.result.to_json()), flush=True)
         return
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+    steps = iter(generation)
+    first = next(steps)  # what is refused is refused before anything is printed
     print_verbatim(out, request.prompt, "dim")
-    for token in generation:
+    for token in chain([first], steps):
         print_verbatim(out, token.text, source_style(token.source, token.verified))
     out.print()
     result = generation.result

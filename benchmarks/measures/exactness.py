@@ -57,7 +57,8 @@ def measure(bench: Bench) -> Section:
     """Decode the same prompts in every way that promises the same tokens."""
     prompts = bench.prompts(bench.plan.exact_prompts)
     reference = _load_reference(bench)
-    comparisons, gaps = [], []
+    comparisons: list[Comparison] = []
+    gaps: list[float] = []
     for temperature in _TEMPERATURES:
         rows = {what: Comparison(what, temperature) for what in (_FULL, _TORCH, _THRESHOLD)}
         for number in bench.track(range(len(prompts)), f"exactness, T = {temperature:g}"):

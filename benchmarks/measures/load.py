@@ -30,6 +30,7 @@ class Round:
 
     Attributes:
         sessions: most at one time, as the coordinator says.
+        left: sessions that did not end.
         settled_mib: memory once no session is left.
     """
 
@@ -39,6 +40,7 @@ class Round:
     errors: list[str] = field(default_factory=list)
     different: int = 0
     sessions: int = 0
+    left: int = 0
     peak_mib: float = 0.0
     settled_mib: float = 0.0
 
@@ -134,6 +136,7 @@ def _run_round(
             batch.tokens += len(answer)
             batch.different += answer != expected
     batch.settled_mib = _settle(engine, process)
+    batch.left = sessions(engine)
     batch.sessions, batch.peak_mib = watch.sessions, watch.peak_mib
     return batch
 
@@ -163,6 +166,8 @@ def _failures(rounds: Sequence[Round]) -> list[str]:
         failures += [f"round {number}: {error}" for error in batch.errors[:5]]
         if batch.different:
             failures.append(f"round {number}: {batch.different} outputs differ from those alone")
+        if batch.left:
+            failures.append(f"round {number}: {batch.left} sessions did not end")
     return failures
 
 

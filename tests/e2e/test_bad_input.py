@@ -128,7 +128,8 @@ def test_a_tampered_bundle_is_refused(refusal, tmp_path, manifest, command):
 
 
 def test_a_coordinator_with_another_model_is_refused(refusal, tiny_bundle, coordinator):
-    message = refusal(*_GENERATE, "--bundle", tiny_bundle.folder, "--cloud", coordinator.address)
+    beside = ["--bundle", tiny_bundle.folder, "--cloud", coordinator.address]
+    message = refusal(*_GENERATE, "--max-tokens", 2, *beside)
     assert f"the agent runs model '{tiny_bundle.fingerprint[:12]}'" in message
     assert "give both the same bundle" in message
 
