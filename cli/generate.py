@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,9 +13,10 @@ import typer
 from rich.console import Console
 
 from updraft.cli.render import print_verbatim, source_legend, source_style
+from updraft.config import load_config
 from updraft.devices.energy import ModelledMeter
 from updraft.edge.agent import connect
-from updraft.edge.config import Cloud, EnergyModel
+from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode
 from updraft.errors import RequestError
@@ -41,12 +43,19 @@ def generate(
     wire: Annotated[str, typer.Option(help="Codec of the states: fp32 or fp16.")] = "fp16",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
     cloud: Annotated[str | None, typer.Option(help="HOST:PORT of the coordinator.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The agent's TOML: [cloud] with [cloud.tls], [compute].")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per prompt.")
     ] = False,
 ) -> None:
     """Complete prompts; each token is coloured by where it came from."""
-    chosen = mode or ("threshold" if cloud else "standalone")
+    settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
+    if cloud is not None:
+        way = settings.cloud.model_copy(update={"address": cloud})
+        settings = settings.model_copy(update={"cloud": way})
+    chosen = mode or ("threshold" if settings.cloud.address else "standalone")
     requests = [
         GenerationRequest(
             prompt=text,
@@ -60,11 +69,12 @@ def generate(
         )
         for text in _prompts(prompt, prompt_file)
     ]
-    checked = open_bundle(bundle or shipped_bundle())
-    link = connect(Cloud(address=cloud), checked) if chosen in CLOUD_MODES else None
+    checked = open_bundle(bundle or settings.bundle or shipped_bundle())
+    link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
-        meter = ModelledMeter(EnergyModel().active_power_w)
-        engine = Engine(checked, RuntimeOptions(), meter, link, whole_model=chosen == "full")
+        options = RuntimeOptions(settings.compute.provider, settings.compute.threads)
+        meter = ModelledMeter(settings.energy.active_power_w)
+        engine = Engine(checked, options, meter, link, whole_model=chosen == "full")
         for request in requests:
             _complete(engine, request, as_json)
     finally:

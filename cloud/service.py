@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
@@ -62,10 +63,11 @@ class CollaborationService(rpc.CollaborationServicer):
         self,
         request_iterator: AsyncIterator[pb.CollaborateRequest],
         context: grpc.aio.ServicerContext,
-    ) -> AsyncIterator[pb.CollaborateResponse]:
+    ) -> None:
         try:
-            async for response in self._session(aiter(request_iterator)):
-                yield response
+            async with aclosing(self._session(aiter(request_iterator))) as responses:
+                async for response in responses:
+                    await _write(context, response, self._limits.idle_expiry_s)
         except UpdraftError as error:
             _log.info("session refused or ended: %s: %s", error.code, error)
             status = grpc.StatusCode[status_of(error).grpc]
@@ -73,7 +75,7 @@ class CollaborationService(rpc.CollaborationServicer):
 
     async def _session(
         self, frames: AsyncIterator[pb.CollaborateRequest]
-    ) -> AsyncIterator[pb.CollaborateResponse]:
+    ) -> AsyncGenerator[pb.CollaborateResponse, None]:
         first = await _next(frames, self._limits.open_timeout_s)
         if first is None or first.WhichOneof("frame") != "open":
             raise ProtocolError("the first frame of a session must be Open")
@@ -163,6 +165,16 @@ def _on_wire(codec: CodecName) -> int:
 
 def _response(answer: Answer, last: bool = False) -> pb.CollaborateResponse:
     return pb.CollaborateResponse(token=pb.Token(**answer._asdict(), last=last))
+
+
+async def _write(
+    context: grpc.aio.ServicerContext, response: pb.CollaborateResponse, timeout_s: float
+) -> None:
+    """Send a response; a client that does not read must not keep its context for ever."""
+    try:
+        await asyncio.wait_for(context.write(response), timeout_s)
+    except asyncio.TimeoutError as error:
+        raise LinkTimeout(f"the client read nothing for {timeout_s:g} s") from error
 
 
 async def _next(

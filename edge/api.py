@@ -48,13 +48,14 @@ class Api:
     async def _completions(self, request: Request) -> Response:
         body = parse_body(await _read_body(request))
         asked = to_request(body, self._config.decoding, self._engine.link is not None)
+        # In a thread: a prompt of a megabyte takes half a second to tokenize.
+        generation = await asyncio.to_thread(self._engine.start, asked)
         if self._running >= self._config.api.max_generations:
             return _error(
                 f"{self._running} generations are running, the limit of this agent; try later",
                 "busy",
                 429,
             )
-        generation = self._engine.start(asked)
         tokens = self._decode(generation)
         responses = Responses(self._engine.bundle.manifest.name)
         if body.stream:

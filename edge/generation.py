@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from time import perf_counter
@@ -27,6 +28,8 @@ from updraft.models.tokenizer import TextStream
 
 if TYPE_CHECKING:
     from updraft.edge.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 
 class Generation:
@@ -98,10 +101,9 @@ class Generation:
                 source = self._collaborate(session)
                 self._reconnect = None
             return source, source.next(self._tokens)
-        except LinkError:
+        except LinkError as error:
             source.cancel()
-            self._engine.backoff.failed()
-            source = self._alone()
+            source = self._alone(error)
             return source, source.next(self._tokens)
 
     def _first_source(self) -> TokenSource:
@@ -118,12 +120,11 @@ class Generation:
                 source = self._collaborate(
                     self._engine.link.open(self.request.wire, self._sampling)
                 )
-            except LinkError:
-                self._engine.backoff.failed()
-            else:
-                self._engine.backoff.succeeded()
-                return source
-        return self._alone()
+            except LinkError as error:
+                return self._alone(error)
+            self._engine.backoff.succeeded()
+            return source
+        return self._alone(None)
 
     def _collaborate(self, session: CloudSession) -> TokenSource:
         """Go on with the cloud, from the start or after an outage."""
@@ -133,9 +134,16 @@ class Generation:
         upper = CloudUpper(session, CODECS[self.request.wire], self._cost)
         return self._on_edge(ThresholdExit(self.request.theta), upper)
 
-    def _alone(self) -> TokenSource:
-        """Go on without the cloud and try it again in the background."""
+    def _alone(self, error: LinkError | None) -> TokenSource:
+        """Go on without the cloud and try it again in the background.
+
+        Args:
+            error: what has just failed; None while the cloud is known to be gone.
+        """
         assert self._engine.link is not None, "only cloud modes lose the cloud"
+        if error is not None:
+            self._engine.backoff.failed()
+            _log.warning("going on without the coordinator: %s", error)
         self.result.degraded = True
         if self.result.unverified_from is None:
             self.result.unverified_from = len(self._tokens)

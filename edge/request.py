@@ -76,7 +76,7 @@ class GeneratedToken(NamedTuple):
         text: text that became certain with it; may be empty.
         source: `exit_<layer>` or `cloud`.
         confidence: probability of the best token where it was chosen.
-        verified: false for a token that the mode would have sent up, had the cloud been there.
+        verified: false while the mode wants the cloud and the cloud is not there.
     """
 
     position: int
