@@ -23,6 +23,7 @@ from updraft.models.shipped import shipped_bundle
 
 _MODES = ("standalone", "threshold", "cloud")
 _SHOWN = 2
+_SHOWN_LINES = 10
 _TIMEOUT_S = 60
 
 
@@ -74,8 +75,7 @@ def demo(
                 }
                 shown = number < _SHOWN and mode == "threshold"
                 if shown:
-                    tail = prompt[-400:]
-                    print_verbatim(console, "…" + tail if tail != prompt else tail, "dim")
+                    print_verbatim(console, _last_lines(prompt), "dim")
                 started = perf_counter()
                 answers[mode] = _complete(agent, body, console if shown else None)
                 totals[mode].seconds += perf_counter() - started
@@ -86,7 +86,7 @@ def demo(
     if as_json:
         print(json.dumps([asdict(total) for total in totals.values()], indent=2))
     else:
-        console.print(_table(totals, theta, len(samples), temperature))
+        console.print(_table(totals, theta, len(samples), temperature), soft_wrap=False)
 
 
 def _read_samples(bundle: Bundle, count: int) -> list[str]:
@@ -96,6 +96,10 @@ def _read_samples(bundle: Bundle, count: int) -> list[str]:
     # A stride spreads the demo over many files.
     prompts = [json.loads(line)["prompt"] for line in path.read_bytes().splitlines()]
     return prompts[:: max(1, len(prompts) // count)][:count]
+
+
+def _last_lines(prompt: str) -> str:
+    return "".join(prompt.splitlines(keepends=True)[-_SHOWN_LINES:])
 
 
 def _complete(agent: Endpoint, body: dict[str, Any], console: Console | None) -> dict[str, Any]:
@@ -141,13 +145,13 @@ def _add(total: ModeTotals, answer: dict[str, Any], reference: dict[str, Any]) -
 def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperature: float) -> Table:
     sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     title = f"{prompts} held-out prompts, {sampling}, θ = {theta:g}, loopback"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     # Each token from the cloud is one call, so it needs no column of its own.
     sources = [name for name in totals["threshold"].decisions if name.startswith("exit_")]
     shown = [
         name for name in sources if any(total.decisions.get(name) for total in totals.values())
     ]
-    columns = ("mode", "seconds", "tokens", *shown, "cloud calls", "KB up", "edge J", "as cloud")
+    columns = ("mode", "seconds", "tokens", *shown, "calls", "KB up", "edge J", "same")
     for name in columns:
         table.add_column(
             name.replace("_", " "), no_wrap=True, justify="left" if name == "mode" else "right"
@@ -164,7 +168,9 @@ def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperatur
             f"{total.same_tokens / max(1, total.tokens):.0%}",
         )
     table.caption = (
-        "as cloud: tokens equal to mode cloud up to the first that differs; edge J: modelled\n"
-        "On loopback the network costs nothing, so time says little here: docs/results/"
+        "calls: tokens asked of the cloud; edge J: modelled; same: tokens equal to those of mode "
+        "cloud up to the first that differs. On loopback the network costs nothing, so time says "
+        "little here: docs/results/first-light.md"
     )
+    table.caption_justify = "left"
     return table
