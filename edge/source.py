@@ -115,10 +115,11 @@ class EdgeSource:
         if self.policy.looks:
             for layer in self._exits:
                 self._advance(layer)
-                candidate = self._sequence.propose(layer, self._sampling, position)
+                confidence = self._sequence.look(layer)
                 is_last = layer == self._exits[-1]
-                if self.policy.decide(candidate.confidence, is_last) is Decision.EXIT:
-                    return Drawn(candidate.token, f"exit_{layer}", candidate.confidence)
+                if self.policy.decide(confidence, is_last) is Decision.EXIT:
+                    token = self._sequence.pick(self._sampling, position)
+                    return Drawn(token, f"exit_{layer}", confidence)
         self._advance(self._exits[-1])
         assert self.upper is not None, "a policy that continues past the split needs an upper part"
         return self.upper.next(self._sequence.length, position)

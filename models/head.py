@@ -80,14 +80,16 @@ class HeadStep:
                 binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             self._bindings[file] = binding
 
-    def propose(self, layer: int, state: States, sampling: Sampling, position: int) -> Candidate:
-        """Propose the token at `position` from the state (width,) before it."""
+    def look(self, layer: int, state: States) -> float:
+        """Evaluate an exit on a state (width,) and return its confidence."""
         entry = self._heads.entries[layer]
         self._state[0] = state
         self._exit[()] = entry.index
         started = perf_counter()
         self._heads.sessions[entry.head].run_with_iobinding(self._bindings[entry.head])
         self.busy_s += perf_counter() - started
-        best = int(self._token[0])
-        token = best if sampling.greedy else sampling.pick(self._logits[0], position)
-        return Candidate(token, float(confidence_of(entry, self._probability[0])))
+        return float(confidence_of(entry, self._probability[0]))
+
+    def pick(self, sampling: Sampling, position: int) -> int:
+        """Choose the token at `position` by the exit that was looked at last."""
+        return int(self._token[0]) if sampling.greedy else sampling.pick(self._logits[0], position)

@@ -147,11 +147,21 @@ class Sequence:
         states: States = self._states[self._at[layer] + 1][start:stop]
         return states
 
-    def propose(self, layer: int, sampling: Sampling, position: int) -> Candidate:
-        """Propose the next token at the exit after `layer`, from the last position put in.
+    def look(self, layer: int) -> float:
+        """Return how sure the exit after `layer` is of the token after the last position."""
+        return self._head.look(layer, self._states[self._at[layer] + 1][self.length - 1])
+
+    def pick(self, sampling: Sampling, position: int) -> int:
+        """Choose the next token by the exit that was looked at last.
+
+        Apart from `look`, because sampling costs: only an exit that is taken draws.
 
         Args:
             position: what sampling is keyed by.
         """
-        state = self._states[self._at[layer] + 1][self.length - 1]
-        return self._head.propose(layer, state, sampling, position)
+        return self._head.pick(sampling, position)
+
+    def propose(self, layer: int, sampling: Sampling, position: int) -> Candidate:
+        """Look at an exit and choose its token."""
+        confidence = self.look(layer)
+        return Candidate(self.pick(sampling, position), confidence)

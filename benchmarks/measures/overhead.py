@@ -97,5 +97,5 @@ def _table(rows: list[Overhead]) -> Table:
             for row in rows
         ],
         f"Wall time of a step less the time inside ONNX Runtime; target: p50 ≤ {_TARGET_US} µs, "
-        "greedy. Sampling draws noise for the whole vocabulary once per exit that is looked at.",
+        "greedy. Sampling draws noise for the whole vocabulary once per token.",
     )
