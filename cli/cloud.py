@@ -14,10 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from updraft.cli.daemon import announce, set_up_logging
-from updraft.config import load_config
+from updraft.config import load_config, override
 from updraft.config.endpoint import parse_endpoint, require_tls
 from updraft.models.bundle import open_bundle
-from updraft.models.runtime import RuntimeOptions
 from updraft.models.sequence import Model
 from updraft.models.shipped import shipped_bundle
 
@@ -49,17 +48,10 @@ def serve(
         return
     set_up_logging()
     settings = load_config(CloudConfig, config, os.environ, "UPDRAFT_CLOUD")
-    settings = settings.model_copy(
-        update={
-            name: value
-            for name, value in (("listen", listen), ("bundle", bundle))
-            if value is not None
-        }
-    )
+    settings = override(settings, {"listen": listen, "bundle": bundle})
     require_tls(parse_endpoint(settings.listen), settings.tls)
     checked = open_bundle(settings.bundle or shipped_bundle())
-    options = RuntimeOptions(settings.compute.provider, settings.compute.threads)
-    model = Model.load(checked, range(checked.manifest.architecture.layers), options)
+    model = Model.load(checked, range(checked.manifest.architecture.layers), settings.compute)
 
     async def run() -> None:
         stopped = asyncio.Event()

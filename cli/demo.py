@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from updraft.cli.daemon import running
+from updraft.cli.prompt_file import read_prompts
 from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.config.endpoint import Endpoint
 from updraft.errors import BundleError, LinkBroken
@@ -94,7 +95,7 @@ def _read_samples(bundle: Bundle, count: int) -> list[str]:
     if not path.is_file():
         raise BundleError(f"{path}: missing; the demo completes the prompts that came with it")
     # A stride spreads the demo over many files.
-    prompts = [json.loads(line)["prompt"] for line in path.read_bytes().splitlines()]
+    prompts = list(read_prompts(path))
     return prompts[:: max(1, len(prompts) // count)][:count]
 
 

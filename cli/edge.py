@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from updraft.cli.daemon import announce, set_up_logging
-from updraft.config import load_config
+from updraft.config import load_config, override
 from updraft.models.bundle import open_bundle
 from updraft.models.shipped import shipped_bundle
 
@@ -48,14 +48,8 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
-    if listen is not None:
-        api = settings.api.model_copy(update={"listen": listen})
-        settings = settings.model_copy(update={"api": api})
-    if cloud is not None:
-        link = settings.cloud.model_copy(update={"address": cloud})
-        settings = settings.model_copy(update={"cloud": link})
-    if bundle is not None:
-        settings = settings.model_copy(update={"bundle": bundle})
+    given = {"api.listen": listen, "cloud.address": cloud, "bundle": bundle}
+    settings = override(settings, given)
     agent = Agent(settings)
     endpoint = agent.bind()
     checked = open_bundle(settings.bundle or shipped_bundle())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
@@ -12,8 +11,9 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
+from updraft.cli.prompt_file import read_prompts
 from updraft.cli.render import print_verbatim, source_legend, source_style
-from updraft.config import load_config
+from updraft.config import load_config, override
 from updraft.devices.energy import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import EdgeConfig
@@ -22,7 +22,6 @@ from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode
 from updraft.errors import RequestError
 from updraft.models.bundle import open_bundle
 from updraft.models.manifest import CodecName
-from updraft.models.runtime import RuntimeOptions
 from updraft.models.shipped import shipped_bundle
 
 
@@ -52,9 +51,7 @@ def generate(
 ) -> None:
     """Complete prompts; each token is coloured by where it came from."""
     settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
-    if cloud is not None:
-        way = settings.cloud.model_copy(update={"address": cloud})
-        settings = settings.model_copy(update={"cloud": way})
+    settings = override(settings, {"cloud.address": cloud, "bundle": bundle})
     chosen = mode or ("threshold" if settings.cloud.address else "standalone")
     requests = [
         GenerationRequest(
@@ -69,12 +66,11 @@ def generate(
         )
         for text in _prompts(prompt, prompt_file)
     ]
-    checked = open_bundle(bundle or settings.bundle or shipped_bundle())
+    checked = open_bundle(settings.bundle or shipped_bundle())
     link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
-        options = RuntimeOptions(settings.compute.provider, settings.compute.threads)
         meter = ModelledMeter(settings.energy.active_power_w)
-        engine = Engine(checked, options, meter, link, whole_model=chosen == "full")
+        engine = Engine(checked, settings.compute, meter, link, whole_model=chosen == "full")
         for request in requests:
             _complete(engine, request, as_json)
     finally:
@@ -118,26 +114,7 @@ def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:
     if prompt is not None:
         return [prompt]
     assert prompt_file is not None, "one of the two is given"
-    prompts = list(_read_prompts(prompt_file))
+    prompts = list(read_prompts(prompt_file))
     if not prompts:
         raise RequestError(f"{prompt_file}: holds no prompt")
     return prompts
-
-
-def _read_prompts(path: Path) -> Iterator[str]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line.decode())
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{path}:{number}: not valid UTF-8") from error
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
-            raise RequestError(f'{path}:{number}: an object with a text "prompt" is expected')
-        yield record["prompt"]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from updraft.config import Section
 from updraft.config.endpoint import TlsFiles
-from updraft.models.runtime import ProviderName
+from updraft.models.runtime import RuntimeOptions
 
 
 class SessionLimits(Section):
@@ -27,13 +27,6 @@ class SessionLimits(Section):
     open_timeout_s: float = Field(default=5, gt=0)
 
 
-class Compute(Section):
-    """Where the coordinator's forward passes run."""
-
-    provider: ProviderName = "cpu"
-    threads: int = Field(default=1, gt=0, le=1024)
-
-
 class CloudConfig(Section):
     """Configuration of `updraft cloud serve`.
 
@@ -47,5 +40,5 @@ class CloudConfig(Section):
     bundle: Path | None = None
     drain_s: float = Field(default=5, ge=0)
     sessions: SessionLimits = SessionLimits()
-    compute: Compute = Compute()
+    compute: RuntimeOptions = RuntimeOptions()
     tls: TlsFiles | None = None

@@ -58,6 +58,25 @@ def load_config(
         raise ConfigError(faults) from error
 
 
+def override(settings: SectionT, options: Mapping[str, Any]) -> SectionT:
+    """Return settings with a command's options in place; an option that is `None` was not given.
+
+    Args:
+        options: value by key, as `cloud.address`.
+    """
+    for name, value in options.items():
+        if value is not None:
+            settings = _replaced(settings, name.split("."), value)
+    return settings
+
+
+def _replaced(section: SectionT, keys: list[str], value: Any) -> SectionT:
+    key, *deeper = keys
+    if deeper:
+        value = _replaced(getattr(section, key), deeper, value)
+    return section.model_copy(update={key: value})
+
+
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")

@@ -14,7 +14,6 @@ from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
 from updraft.errors import ConfigError, RuntimeMissing
 from updraft.models.bundle import Bundle
-from updraft.models.runtime import RuntimeOptions
 
 _DRAIN_S = 5
 
@@ -70,12 +69,11 @@ class Agent:
 
     def serve(self, bundle: Bundle) -> None:
         """Load the bundle and serve until SIGTERM or SIGINT; running answers may finish."""
-        compute = self._config.compute
         link = connect(self._config.cloud, bundle)
         try:
             engine = Engine(
                 bundle,
-                RuntimeOptions(compute.provider, compute.threads),
+                self._config.compute,
                 ModelledMeter(self._config.energy.active_power_w),
                 link,
                 self._config.decoding.whole_model,

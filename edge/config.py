@@ -10,7 +10,7 @@ from updraft.config import Section
 from updraft.config.endpoint import TlsFiles
 from updraft.edge.request import Mode
 from updraft.models.manifest import CodecName
-from updraft.models.runtime import ProviderName
+from updraft.models.runtime import RuntimeOptions
 
 
 class Api(Section):
@@ -56,13 +56,6 @@ class Cloud(Section):
     tls: TlsFiles | None = None
 
 
-class Compute(Section):
-    """Where this device's forward passes run."""
-
-    provider: ProviderName = "cpu"
-    threads: int = Field(default=1, gt=0, le=1024)
-
-
 class EnergyModel(Section):
     """How energy is estimated where there is no meter.
 
@@ -84,5 +77,5 @@ class EdgeConfig(Section):
     api: Api = Api()
     decoding: Decoding = Decoding()
     cloud: Cloud = Cloud()
-    compute: Compute = Compute()
+    compute: RuntimeOptions = RuntimeOptions()
     energy: EnergyModel = EnergyModel()

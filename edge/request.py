@@ -75,7 +75,8 @@ class GeneratedToken(NamedTuple):
         position: in the whole text, counted from the start of the prompt.
         text: text that became certain with it; may be empty.
         source: `exit_<layer>` or `cloud`.
-        confidence: probability of the best token where it was chosen.
+        confidence: what the policy read at the exit; from above the split, the probability of the
+            best token.
         verified: false while the mode wants the cloud and the cloud is not there.
     """
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from updraft.config import Section
 from updraft.errors import BundleError, RuntimeMissing
 
 if TYPE_CHECKING:
@@ -20,8 +22,7 @@ _PROVIDERS: dict[ProviderName, list[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class RuntimeOptions:
+class RuntimeOptions(Section):
     """Where and how graphs are computed.
 
     Attributes:
@@ -29,7 +30,7 @@ class RuntimeOptions:
     """
 
     provider: ProviderName = "cpu"
-    threads: int = 1
+    threads: int = Field(default=1, gt=0, le=1024)
 
 
 def load_session(path: Path, options: RuntimeOptions) -> onnxruntime.InferenceSession:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ import psutil
 from rich.progress import Progress
 
 from updraft.cli.daemon import running
+from updraft.cli.prompt_file import read_prompts
 from updraft.config.endpoint import Endpoint
 from updraft.devices.energy import ModelledMeter
 from updraft.edge.config import EnergyModel
@@ -179,8 +179,7 @@ def _read_prompts(bundle: Bundle) -> tuple[str, list[str]]:
     path = bundle.path("prompts.jsonl")
     if not path.is_file():
         return f"{len(_SNIPPETS)} snippets, the bundle has no prompts", list(_SNIPPETS)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return "the bundle's prompts from held-out files", [json.loads(x)["prompt"] for x in lines]
+    return "the bundle's prompts from held-out files", list(read_prompts(path))
 
 
 def _hold(core: int | None) -> None:

@@ -52,7 +52,7 @@ link = agent.connect(config.cloud, bundle)
 link.describe()
 runtime_before_model = "onnxruntime" in sys.modules
 note("idle")
-engine = agent.Engine(bundle, agent.RuntimeOptions(), agent.ModelledMeter(10), link)
+engine = agent.Engine(bundle, config.compute, agent.ModelledMeter(10), link)
 note("model")
 from updraft.edge.request import GenerationRequest
 for _ in engine.start(GenerationRequest("import ", "threshold")):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from updraft.config import Section, load_config
+from updraft.config import Section, load_config, override
 from updraft.config.endpoint import TlsFiles
 from updraft.errors import ConfigError
 
@@ -158,3 +158,14 @@ def test_a_loaded_configuration_cannot_be_changed():
     config = load(None)
     with pytest.raises(ValueError, match="frozen"):
         config.listen = "other"
+
+
+def test_options_of_a_command_take_the_place_of_what_was_read():
+    settings = override(load(None), {"listen": "127.0.0.1:9", "limits.max_sessions": 3})
+    assert settings == Daemon(listen="127.0.0.1:9", limits=Limits(max_sessions=3))
+
+
+def test_an_option_that_was_not_given_changes_nothing(path):
+    path.write_text("listen = '127.0.0.1:8'\n[limits]\nmax_sessions = 5\n")
+    read = load(path)
+    assert override(read, {"listen": None, "limits.max_sessions": None}) == read
