@@ -1,4 +1,8 @@
-"""Fixtures that several parts share: the shipped bundle, and one small enough to tamper with."""
+"""Fixtures that several parts share: bundles, daemons, and waiting for what must come about."""
+
+import runpy
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from updraft.models.manifest import Architecture, Quantization
 from updraft.models.recipes.tokenizer import train_tokenizer
 from updraft.models.shipped import shipped_bundle
 
+_Daemon = runpy.run_path(str(Path(__file__).with_name("daemons.py")))["Daemon"]
 _EXITS = (1, 2)
 _LINES = (
     "def add(a, b):\n    return a + b\n",
@@ -75,3 +80,46 @@ def tiny_bundle(tmp_path_factory, tiny_plan, tiny_weights):
     """A bundle with random weights; copy its folder before changing anything in it."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     return add_files(write_bundle(folder, tiny_plan, tiny_weights), {"card.md": "# tiny\n"})
+
+
+@pytest.fixture(scope="session")
+def daemon_of():
+    """Return a function that starts a daemon: `updraft` with these arguments; close it."""
+    return _Daemon
+
+
+@pytest.fixture(scope="session")
+def coordinator():
+    """A coordinator that serves the shipped bundle and outlives every test."""
+    daemon = _Daemon("cloud", "serve", "--listen", "127.0.0.1:0")
+    yield daemon
+    log = daemon.close()
+    assert "Traceback" not in log, log
+
+
+@pytest.fixture
+def start_daemon():
+    """Return a function that starts a daemon of the test's own."""
+    daemons = []
+
+    def start(*arguments, environment=None):
+        daemons.append(_Daemon(*arguments, environment=environment))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        log = daemon.close()
+        assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Return a function that waits for a condition, for a minute at most."""
+
+    def wait(condition):
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about within a minute"
+            time.sleep(0.02)
+
+    return wait

@@ -2,10 +2,8 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +12,6 @@ import pytest
 
 from updraft.models.shipped import shipped_bundle
 
-_FOLDER = Path(__file__).parent
-_Daemon = runpy.run_path(str(_FOLDER.with_name("integration") / "daemons.py"))["Daemon"]
 _UPDRAFT = str(Path(sys.executable).with_name("updraft"))
 
 
@@ -56,37 +52,13 @@ def refusal(updraft):
 
 
 @pytest.fixture(scope="session")
-def coordinator():
-    """A coordinator that serves the shipped bundle and outlives every test."""
-    daemon = _Daemon("cloud", "serve", "--listen", "127.0.0.1:0")
-    yield daemon
-    log = daemon.close()
-    assert "Traceback" not in log, log
-
-
-@pytest.fixture
-def start_daemon():
-    """Return a function that starts a daemon of the test's own."""
-    daemons = []
-
-    def start(*arguments, environment=None):
-        daemons.append(_Daemon(*arguments, environment=environment))
-        return daemons[-1]
-
-    yield start
-    for daemon in daemons:
-        log = daemon.close()
-        assert "Traceback" not in log, log
-
-
-@pytest.fixture(scope="session")
 def manifest():
     """The shipped bundle's manifest, as a reader of the file sees it."""
     return json.loads((shipped_bundle() / "manifest.json").read_bytes())
 
 
 @pytest.fixture(scope="session")
-def agent_of():
+def agent_of(daemon_of):
     """Return a context manager that runs an agent beside a coordinator, or none."""
 
     @contextmanager
@@ -94,7 +66,7 @@ def agent_of():
         arguments = ["edge", "serve", "--listen", "127.0.0.1:0"]
         if coordinator is not None:
             arguments += ["--cloud", coordinator]
-        daemon = _Daemon(*arguments, environment=os.environ | environment)
+        daemon = daemon_of(*arguments, environment=os.environ | environment)
         try:
             yield daemon
         finally:
@@ -114,16 +86,3 @@ def client_of():
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def wait_until():
-    """Return a function that waits for a condition, for a minute at most."""
-
-    def wait(condition):
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come about within a minute"
-            time.sleep(0.02)
-
-    return wait

@@ -1,10 +1,7 @@
 """Real parts: coordinators as processes, engines in this one, gRPC between them."""
 
 import json
-import runpy
 import shutil
-import time
-from pathlib import Path
 
 import grpc
 import pytest
@@ -18,39 +15,23 @@ from updraft.models.bundle import open_bundle, write_manifest
 from updraft.models.runtime import RuntimeOptions
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
-_Daemon = runpy.run_path(str(Path(__file__).with_name("daemons.py")))["Daemon"]
-_ANY_PORT = ("--listen", "127.0.0.1:0")
 # Long enough for a busy machine; nothing waits for it unless something is wrong.
 _PATIENT = Deadlines(open_s=30, answer_s=30)
 
 
-@pytest.fixture(scope="session")
-def coordinator():
-    """A coordinator that serves the shipped bundle and outlives every test."""
-    daemon = _Daemon("cloud", "serve", *_ANY_PORT)
-    yield daemon
-    log = daemon.close()
-    assert "Traceback" not in log, log
-
-
 @pytest.fixture
-def start_coordinator(tmp_path):
+def start_coordinator(start_daemon, tmp_path):
     """Return a function that starts a coordinator of the test's own."""
-    daemons = []
 
     def start(*options, config=None, port=0):
         arguments = ["cloud", "serve", "--listen", f"127.0.0.1:{port}", *options]
         if config is not None:
-            path = tmp_path / f"coordinator-{len(daemons)}.toml"
+            path = tmp_path / "coordinator.toml"
             path.write_text(config)
             arguments += ["--config", path]
-        daemons.append(_Daemon(*arguments))
-        return daemons[-1]
+        return start_daemon(*arguments)
 
-    yield start
-    for daemon in daemons:
-        log = daemon.close()
-        assert "Traceback" not in log, log
+    return start
 
 
 def _engine(bundle, address, deadlines):
@@ -91,19 +72,6 @@ def complete():
         return generation.result
 
     return run
-
-
-@pytest.fixture(scope="session")
-def wait_until():
-    """Return a function that waits for a condition, for a minute at most."""
-
-    def wait(condition):
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come about within a minute"
-            time.sleep(0.02)
-
-    return wait
 
 
 @pytest.fixture
