@@ -24,37 +24,55 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$updraft/proto/v1/collaboration.proto\x12\nupdraft.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x8c\x01\n\x10\x44\x65scribeResponse\x12&\n\x08protocol\x18\x01 \x01(\x0e\x32\x14.updraft.v1.Protocol\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x03 \x01(\t\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\r\"\xaf\x01\n\x12\x43ollaborateRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.updraft.v1.OpenH\x00\x12$\n\x06states\x18\x02 \x01(\x0b\x32\x12.updraft.v1.StatesH\x00\x12\x1e\n\x03\x61sk\x18\x03 \x01(\x0b\x32\x0f.updraft.v1.AskH\x00\x12(\n\x08generate\x18\x04 \x01(\x0b\x32\x14.updraft.v1.GenerateH\x00\x42\x07\n\x05\x66rame\"h\n\x13\x43ollaborateResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.updraft.v1.OpenedH\x00\x12\"\n\x05token\x18\x02 \x01(\x0b\x32\x11.updraft.v1.TokenH\x00\x42\x07\n\x05\x66rame\"\x88\x01\n\x04Open\x12&\n\x08protocol\x18\x01 \x01(\x0e\x32\x14.updraft.v1.Protocol\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12 \n\x05\x63odec\x18\x03 \x01(\x0e\x32\x11.updraft.v1.Codec\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"=\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1f\n\x17max_positions_per_frame\x18\x02 \x01(\r\"I\n\x06States\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"6\n\x03\x41sk\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\".\n\x08Generate\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\"y\n\x05Token\x12\x10\n\x08position\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\r\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x1a\n\x12\x63omputed_positions\x18\x04 \x01(\r\x12\x11\n\tcompute_s\x18\x05 \x01(\x01\x12\x0c\n\x04last\x18\x06 \x01(\x08*5\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPROTOCOL_V1\x10\x01*>\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_FP32\x10\x01\x12\x0e\n\nCODEC_FP16\x10\x02\x32\xaa\x01\n\rCollaboration\x12\x45\n\x08\x44\x65scribe\x12\x1b.updraft.v1.DescribeRequest\x1a\x1c.updraft.v1.DescribeResponse\x12R\n\x0b\x43ollaborate\x12\x1e.updraft.v1.CollaborateRequest\x1a\x1f.updraft.v1.CollaborateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$updraft/proto/v1/collaboration.proto\x12\nupdraft.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x8c\x01\n\x10\x44\x65scribeResponse\x12&\n\x08protocol\x18\x01 \x01(\x0e\x32\x14.updraft.v1.Protocol\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x03 \x01(\t\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\r\"\xd5\x01\n\x12\x43ollaborateRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.updraft.v1.OpenH\x00\x12$\n\x06states\x18\x02 \x01(\x0b\x32\x12.updraft.v1.StatesH\x00\x12\x1e\n\x03\x61sk\x18\x03 \x01(\x0b\x32\x0f.updraft.v1.AskH\x00\x12(\n\x08generate\x18\x04 \x01(\x0b\x32\x14.updraft.v1.GenerateH\x00\x12$\n\x06resume\x18\x05 \x01(\x0b\x32\x12.updraft.v1.ResumeH\x00\x42\x07\n\x05\x66rame\"\x83\x02\n\x13\x43ollaborateResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.updraft.v1.OpenedH\x00\x12\"\n\x05token\x18\x02 \x01(\x0b\x32\x11.updraft.v1.TokenH\x00\x12&\n\x07verdict\x18\x03 \x01(\x0b\x32\x13.updraft.v1.VerdictH\x00\x12\x1e\n\x03\x61\x63k\x18\x04 \x01(\x0b\x32\x0f.updraft.v1.AckH\x00\x12)\n\tneed_from\x18\x05 \x01(\x0b\x32\x14.updraft.v1.NeedFromH\x00\x12&\n\x07\x65victed\x18\x06 \x01(\x0b\x32\x13.updraft.v1.EvictedH\x00\x42\x07\n\x05\x66rame\"T\n\rUploadRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12$\n\x06states\x18\x02 \x01(\x0b\x32\x12.updraft.v1.StatesH\x00\x42\x07\n\x05\x66rame\"\"\n\x0eUploadResponse\x12\x10\n\x08received\x18\x01 \x01(\x04\"\xd6\x01\n\x04Open\x12&\n\x08protocol\x18\x01 \x01(\x0e\x32\x14.updraft.v1.Protocol\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12 \n\x05\x63odec\x18\x03 \x01(\x0e\x32\x11.updraft.v1.Codec\x12\x13\n\x0btemperature\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\"\n\x06inputs\x18\x06 \x01(\x0e\x32\x12.updraft.v1.Inputs\x12\x14\n\x0clogits_above\x18\x07 \x01(\x01\x12\x12\n\nall_logits\x18\x08 \x01(\x08\"p\n\x06Resume\x12\x1e\n\x04open\x18\x01 \x01(\x0b\x32\x10.updraft.v1.Open\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x0e\n\x06length\x18\x04 \x01(\r\x12\x13\n\x0bprefix_hash\x18\x05 \x01(\x0c\"p\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1f\n\x17max_positions_per_frame\x18\x02 \x01(\r\x12\x0e\n\x06\x63redit\x18\x03 \x01(\r\x12\x0f\n\x07resumed\x18\x04 \x01(\x08\x12\x10\n\x08position\x18\x05 \x01(\r\"\x91\x01\n\x06States\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x0e\n\x06\x64rafts\x18\x05 \x03(\r\x12\x11\n\tcommitted\x18\x06 \x03(\x08\x12\r\n\x05\x66lush\x18\x07 \x01(\x08\x12\x14\n\x0cwindow_start\x18\x08 \x01(\r\"6\n\x03\x41sk\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\".\n\x08Generate\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\"y\n\x05Token\x12\x10\n\x08position\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\r\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12\x1a\n\x12\x63omputed_positions\x18\x04 \x01(\r\x12\x11\n\tcompute_s\x18\x05 \x01(\x01\x12\x0c\n\x04last\x18\x06 \x01(\x08\"\xb4\x01\n\x07Verdict\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\x10\n\x08rejected\x18\x04 \x01(\x08\x12\x13\n\x0b\x63onfidences\x18\x05 \x03(\x02\x12\x1a\n\x12\x63omputed_positions\x18\x06 \x01(\r\x12\x11\n\tcompute_s\x18\x07 \x01(\x01\x12\"\n\x06logits\x18\x08 \x03(\x0b\x32\x12.updraft.v1.Logits\"(\n\x06Logits\x12\x0e\n\x06tokens\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x17\n\x03\x41\x63k\x12\x10\n\x08received\x18\x01 \x01(\x04\"+\n\x08NeedFrom\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\r\"\t\n\x07\x45victed*5\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPROTOCOL_V1\x10\x01*~\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x0e\n\nCODEC_FP32\x10\x01\x12\x0e\n\nCODEC_FP16\x10\x02\x12\x0e\n\nCODEC_BF16\x10\x03\x12\x0e\n\nCODEC_INT8\x10\x04\x12\x0e\n\nCODEC_INT6\x10\x05\x12\x0e\n\nCODEC_INT4\x10\x06*.\n\x06Inputs\x12\x11\n\rINPUTS_STATES\x10\x00\x12\x11\n\rINPUTS_TOKENS\x10\x01\x32\xed\x01\n\rCollaboration\x12\x45\n\x08\x44\x65scribe\x12\x1b.updraft.v1.DescribeRequest\x1a\x1c.updraft.v1.DescribeResponse\x12R\n\x0b\x43ollaborate\x12\x1e.updraft.v1.CollaborateRequest\x1a\x1f.updraft.v1.CollaborateResponse(\x01\x30\x01\x12\x41\n\x06Upload\x12\x19.updraft.v1.UploadRequest\x1a\x1a.updraft.v1.UploadResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'updraft.proto.v1.collaboration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROTOCOL']._serialized_start=1002
-  _globals['_PROTOCOL']._serialized_end=1055
-  _globals['_CODEC']._serialized_start=1057
-  _globals['_CODEC']._serialized_end=1119
+  _globals['_PROTOCOL']._serialized_start=1940
+  _globals['_PROTOCOL']._serialized_end=1993
+  _globals['_CODEC']._serialized_start=1995
+  _globals['_CODEC']._serialized_end=2121
+  _globals['_INPUTS']._serialized_start=2123
+  _globals['_INPUTS']._serialized_end=2169
   _globals['_DESCRIBEREQUEST']._serialized_start=52
   _globals['_DESCRIBEREQUEST']._serialized_end=69
   _globals['_DESCRIBERESPONSE']._serialized_start=72
   _globals['_DESCRIBERESPONSE']._serialized_end=212
   _globals['_COLLABORATEREQUEST']._serialized_start=215
-  _globals['_COLLABORATEREQUEST']._serialized_end=390
-  _globals['_COLLABORATERESPONSE']._serialized_start=392
-  _globals['_COLLABORATERESPONSE']._serialized_end=496
-  _globals['_OPEN']._serialized_start=499
-  _globals['_OPEN']._serialized_end=635
-  _globals['_OPENED']._serialized_start=637
-  _globals['_OPENED']._serialized_end=698
-  _globals['_STATES']._serialized_start=700
-  _globals['_STATES']._serialized_end=773
-  _globals['_ASK']._serialized_start=775
-  _globals['_ASK']._serialized_end=829
-  _globals['_GENERATE']._serialized_start=831
-  _globals['_GENERATE']._serialized_end=877
-  _globals['_TOKEN']._serialized_start=879
-  _globals['_TOKEN']._serialized_end=1000
-  _globals['_COLLABORATION']._serialized_start=1122
-  _globals['_COLLABORATION']._serialized_end=1292
+  _globals['_COLLABORATEREQUEST']._serialized_end=428
+  _globals['_COLLABORATERESPONSE']._serialized_start=431
+  _globals['_COLLABORATERESPONSE']._serialized_end=690
+  _globals['_UPLOADREQUEST']._serialized_start=692
+  _globals['_UPLOADREQUEST']._serialized_end=776
+  _globals['_UPLOADRESPONSE']._serialized_start=778
+  _globals['_UPLOADRESPONSE']._serialized_end=812
+  _globals['_OPEN']._serialized_start=815
+  _globals['_OPEN']._serialized_end=1029
+  _globals['_RESUME']._serialized_start=1031
+  _globals['_RESUME']._serialized_end=1143
+  _globals['_OPENED']._serialized_start=1145
+  _globals['_OPENED']._serialized_end=1257
+  _globals['_STATES']._serialized_start=1260
+  _globals['_STATES']._serialized_end=1405
+  _globals['_ASK']._serialized_start=1407
+  _globals['_ASK']._serialized_end=1461
+  _globals['_GENERATE']._serialized_start=1463
+  _globals['_GENERATE']._serialized_end=1509
+  _globals['_TOKEN']._serialized_start=1511
+  _globals['_TOKEN']._serialized_end=1632
+  _globals['_VERDICT']._serialized_start=1635
+  _globals['_VERDICT']._serialized_end=1815
+  _globals['_LOGITS']._serialized_start=1817
+  _globals['_LOGITS']._serialized_end=1857
+  _globals['_ACK']._serialized_start=1859
+  _globals['_ACK']._serialized_end=1882
+  _globals['_NEEDFROM']._serialized_start=1884
+  _globals['_NEEDFROM']._serialized_end=1927
+  _globals['_EVICTED']._serialized_start=1929
+  _globals['_EVICTED']._serialized_end=1938
+  _globals['_COLLABORATION']._serialized_start=2172
+  _globals['_COLLABORATION']._serialized_end=2409
 # @@protoc_insertion_point(module_scope)

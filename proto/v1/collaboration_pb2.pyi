@@ -17,11 +17,26 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_UNSPECIFIED: _ClassVar[Codec]
     CODEC_FP32: _ClassVar[Codec]
     CODEC_FP16: _ClassVar[Codec]
+    CODEC_BF16: _ClassVar[Codec]
+    CODEC_INT8: _ClassVar[Codec]
+    CODEC_INT6: _ClassVar[Codec]
+    CODEC_INT4: _ClassVar[Codec]
+
+class Inputs(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INPUTS_STATES: _ClassVar[Inputs]
+    INPUTS_TOKENS: _ClassVar[Inputs]
 PROTOCOL_UNSPECIFIED: Protocol
 PROTOCOL_V1: Protocol
 CODEC_UNSPECIFIED: Codec
 CODEC_FP32: Codec
 CODEC_FP16: Codec
+CODEC_BF16: Codec
+CODEC_INT8: Codec
+CODEC_INT6: Codec
+CODEC_INT4: Codec
+INPUTS_STATES: Inputs
+INPUTS_TOKENS: Inputs
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
@@ -42,58 +57,116 @@ class DescribeResponse(_message.Message):
     def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., bundle_name: _Optional[str] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ...) -> None: ...
 
 class CollaborateRequest(_message.Message):
-    __slots__ = ("open", "states", "ask", "generate")
+    __slots__ = ("open", "states", "ask", "generate", "resume")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
     GENERATE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     open: Open
     states: States
     ask: Ask
     generate: Generate
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., states: _Optional[_Union[States, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., generate: _Optional[_Union[Generate, _Mapping]] = ...) -> None: ...
+    resume: Resume
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., states: _Optional[_Union[States, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., generate: _Optional[_Union[Generate, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class CollaborateResponse(_message.Message):
-    __slots__ = ("opened", "token")
+    __slots__ = ("opened", "token", "verdict", "ack", "need_from", "evicted")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    NEED_FROM_FIELD_NUMBER: _ClassVar[int]
+    EVICTED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     token: Token
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ...) -> None: ...
+    verdict: Verdict
+    ack: Ack
+    need_from: NeedFrom
+    evicted: Evicted
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., need_from: _Optional[_Union[NeedFrom, _Mapping]] = ..., evicted: _Optional[_Union[Evicted, _Mapping]] = ...) -> None: ...
+
+class UploadRequest(_message.Message):
+    __slots__ = ("session_id", "states")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    states: States
+    def __init__(self, session_id: _Optional[str] = ..., states: _Optional[_Union[States, _Mapping]] = ...) -> None: ...
+
+class UploadResponse(_message.Message):
+    __slots__ = ("received",)
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    def __init__(self, received: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "fingerprint", "codec", "temperature", "seed")
+    __slots__ = ("protocol", "fingerprint", "codec", "temperature", "seed", "inputs", "logits_above", "all_logits")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_ABOVE_FIELD_NUMBER: _ClassVar[int]
+    ALL_LOGITS_FIELD_NUMBER: _ClassVar[int]
     protocol: Protocol
     fingerprint: str
     codec: Codec
     temperature: float
     seed: int
-    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., codec: _Optional[_Union[Codec, str]] = ..., temperature: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    inputs: Inputs
+    logits_above: float
+    all_logits: bool
+    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., codec: _Optional[_Union[Codec, str]] = ..., temperature: _Optional[float] = ..., seed: _Optional[int] = ..., inputs: _Optional[_Union[Inputs, str]] = ..., logits_above: _Optional[float] = ..., all_logits: _Optional[bool] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("open", "session_id", "epoch", "length", "prefix_hash")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_HASH_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    session_id: str
+    epoch: int
+    length: int
+    prefix_hash: bytes
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., length: _Optional[int] = ..., prefix_hash: _Optional[bytes] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "max_positions_per_frame")
+    __slots__ = ("session_id", "max_positions_per_frame", "credit", "resumed", "position")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MAX_POSITIONS_PER_FRAME_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     max_positions_per_frame: int
-    def __init__(self, session_id: _Optional[str] = ..., max_positions_per_frame: _Optional[int] = ...) -> None: ...
+    credit: int
+    resumed: bool
+    position: int
+    def __init__(self, session_id: _Optional[str] = ..., max_positions_per_frame: _Optional[int] = ..., credit: _Optional[int] = ..., resumed: _Optional[bool] = ..., position: _Optional[int] = ...) -> None: ...
 
 class States(_message.Message):
-    __slots__ = ("epoch", "position", "count", "payload")
+    __slots__ = ("epoch", "position", "count", "payload", "drafts", "committed", "flush", "window_start")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    FLUSH_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_START_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     position: int
     count: int
     payload: bytes
-    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    drafts: _containers.RepeatedScalarFieldContainer[int]
+    committed: _containers.RepeatedScalarFieldContainer[bool]
+    flush: bool
+    window_start: int
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., drafts: _Optional[_Iterable[int]] = ..., committed: _Optional[_Iterable[bool]] = ..., flush: _Optional[bool] = ..., window_start: _Optional[int] = ...) -> None: ...
 
 class Ask(_message.Message):
     __slots__ = ("epoch", "length", "position")
@@ -128,3 +201,49 @@ class Token(_message.Message):
     compute_s: float
     last: bool
     def __init__(self, position: _Optional[int] = ..., token: _Optional[int] = ..., confidence: _Optional[float] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("epoch", "position", "tokens", "rejected", "confidences", "computed_positions", "compute_s", "logits")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    position: int
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    rejected: bool
+    confidences: _containers.RepeatedScalarFieldContainer[float]
+    computed_positions: int
+    compute_s: float
+    logits: _containers.RepeatedCompositeFieldContainer[Logits]
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., rejected: _Optional[bool] = ..., confidences: _Optional[_Iterable[float]] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., logits: _Optional[_Iterable[_Union[Logits, _Mapping]]] = ...) -> None: ...
+
+class Logits(_message.Message):
+    __slots__ = ("tokens", "values")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("received",)
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    def __init__(self, received: _Optional[int] = ...) -> None: ...
+
+class NeedFrom(_message.Message):
+    __slots__ = ("epoch", "position")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    position: int
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Evicted(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

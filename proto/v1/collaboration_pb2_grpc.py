@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class CollaborationStub:
-    """Token-level collaboration: one bidirectional stream per session.
+    """Token-level collaboration: one bidirectional stream per session, and one more way in for bulk.
 
-    The client opens the session with `Open`, then either sends states and asks for single tokens
-    (the edge decodes) or asks for a whole generation (the cloud decodes).
+    The client opens the session with `Open` (or takes it up again with `Resume`), then either
+    sends inputs and gets tokens or verdicts (the edge decodes) or asks for a whole generation
+    (the cloud decodes). A session outlives its stream for a while.
     """
 
     def __init__(self, channel):
@@ -48,13 +49,19 @@ class CollaborationStub:
                 request_serializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateRequest.SerializeToString,
                 response_deserializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateResponse.FromString,
                 _registered_method=True)
+        self.Upload = channel.stream_unary(
+                '/updraft.v1.Collaboration/Upload',
+                request_serializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadRequest.SerializeToString,
+                response_deserializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadResponse.FromString,
+                _registered_method=True)
 
 
 class CollaborationServicer:
-    """Token-level collaboration: one bidirectional stream per session.
+    """Token-level collaboration: one bidirectional stream per session, and one more way in for bulk.
 
-    The client opens the session with `Open`, then either sends states and asks for single tokens
-    (the edge decodes) or asks for a whole generation (the cloud decodes).
+    The client opens the session with `Open` (or takes it up again with `Resume`), then either
+    sends inputs and gets tokens or verdicts (the edge decodes) or asks for a whole generation
+    (the cloud decodes). A session outlives its stream for a while.
     """
 
     def Describe(self, request, context):
@@ -66,6 +73,14 @@ class CollaborationServicer:
 
     def Collaborate(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Upload(self, request_iterator, context):
+        """Takes many states of one open session: a prompt, or what the coordinator has lost. A stream
+        of its own, so that they do not stand in the way of single states on `Collaborate`.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -83,6 +98,11 @@ def add_CollaborationServicer_to_server(servicer, server):
                     request_deserializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateRequest.FromString,
                     response_serializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateResponse.SerializeToString,
             ),
+            'Upload': grpc.stream_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadRequest.FromString,
+                    response_serializer=updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'updraft.v1.Collaboration', rpc_method_handlers)
@@ -92,10 +112,11 @@ def add_CollaborationServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Collaboration:
-    """Token-level collaboration: one bidirectional stream per session.
+    """Token-level collaboration: one bidirectional stream per session, and one more way in for bulk.
 
-    The client opens the session with `Open`, then either sends states and asks for single tokens
-    (the edge decodes) or asks for a whole generation (the cloud decodes).
+    The client opens the session with `Open` (or takes it up again with `Resume`), then either
+    sends inputs and gets tokens or verdicts (the edge decodes) or asks for a whole generation
+    (the cloud decodes). A session outlives its stream for a while.
     """
 
     @staticmethod
@@ -142,6 +163,33 @@ class Collaboration:
             '/updraft.v1.Collaboration/Collaborate',
             updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateRequest.SerializeToString,
             updraft_dot_proto_dot_v1_dot_collaboration__pb2.CollaborateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Upload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/updraft.v1.Collaboration/Upload',
+            updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadRequest.SerializeToString,
+            updraft_dot_proto_dot_v1_dot_collaboration__pb2.UploadResponse.FromString,
             options,
             channel_credentials,
             insecure,
