@@ -22,6 +22,8 @@ from updraft.models.bundle import MANIFEST, Bundle, describe_files, open_bundle,
 from updraft.models.graph import Weights, build_head, build_partition
 from updraft.models.manifest import (
     FORMAT_VERSION,
+    PLAIN_CODECS,
+    SCALED_CODECS,
     Architecture,
     ExitEntry,
     Manifest,
@@ -29,13 +31,17 @@ from updraft.models.manifest import (
     Profile,
     Quantization,
     TokenizerEntry,
+    WireEntry,
 )
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.sampling import Sampling
+from updraft.models.scales import fit_scales, scales_to_bytes
 from updraft.models.sequence import Model
+from updraft.models.tokenizer import Tokenizer
 
 HEAD = "head.onnx"
 TOKENIZER = "tokenizer.json"
+SCALES = "channel-scales.f32"
 _PROFILED_STEPS = 64
 
 
@@ -88,6 +94,29 @@ def add_files(bundle: Bundle, files: Mapping[str, str]) -> Bundle:
     return open_bundle(bundle.folder)
 
 
+def add_channel_scales(bundle: Bundle, texts: Sequence[str]) -> Bundle:
+    """Fit the channel scales of the split states on calibration texts, and offer every codec.
+
+    The fingerprint changes: what crosses the wire is part of what is computed.
+    """
+    manifest, tokenizer = bundle.manifest, Tokenizer(bundle)
+    lower = Model.load(bundle, range(manifest.split), RuntimeOptions())
+    states = []
+    for text in texts:
+        sequence = lower.new_sequence()
+        sequence.append(tokenizer.encode(text)[: manifest.architecture.context_length])
+        states.append(sequence.advance(manifest.split))
+    (bundle.folder / SCALES).write_bytes(scales_to_bytes(fit_scales(np.concatenate(states))))
+    changes = {
+        "format": FORMAT_VERSION,
+        "codecs": [*PLAIN_CODECS, *SCALED_CODECS],
+        "wire": WireEntry(scales=SCALES),
+        "files": {**manifest.files, **describe_files(bundle.folder, [SCALES])},
+    }
+    write_manifest(bundle.folder, manifest.model_copy(update=changes))
+    return open_bundle(bundle.folder)
+
+
 def measure_profile(bundle: Bundle) -> Profile:
     """Measure the median latency of one-token steps of every partition and of the head."""
     options = RuntimeOptions()
@@ -137,7 +166,7 @@ def _manifest(folder: Path, plan: BundlePlan, profile: Profile | None) -> Manife
         partitions=_partitions(plan),
         exits=[ExitEntry(layer=n, head=HEAD, index=i) for i, n in enumerate(layers)],
         tokenizer=TokenizerEntry(file=TOKENIZER, end_of_text=plan.end_of_text),
-        codecs=["fp32", "fp16"],
+        codecs=list(PLAIN_CODECS),
         quantization=plan.quantization,
         files=describe_files(folder, names),
         profile=profile,

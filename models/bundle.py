@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from updraft.errors import BundleError
 from updraft.models.manifest import FORMAT_VERSION, FileEntry, Manifest, PartitionEntry
 from updraft.models.onnx_signature import Signature, Tensor, read_signature
+from updraft.models.scales import Scales, read_scales
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -38,13 +39,15 @@ class Bundle:
     def fingerprint(self) -> str:
         """What edge and coordinator compare: equal if and only if both run the same model.
 
-        Depends on the content of the graphs and the tokenizer and on how they are cut, not on
-        the card, the prompts, the profile or the calibration of exits.
+        Depends on the content of the graphs, the tokenizer and the channel scales and on how
+        the graphs are cut, not on the card, the prompts, the profile or the calibration of exits.
         """
         manifest = self.manifest
         names = {entry.file for entry in manifest.partitions} | {
             entry.head for entry in manifest.exits
         }
+        if manifest.wire is not None:
+            names.add(manifest.wire.scales)
         identity = {
             "architecture": manifest.architecture.model_dump(),
             "overflow": manifest.overflow,
@@ -54,13 +57,26 @@ class Bundle:
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def channel_scales(self) -> Scales:
+        """The scales of the split states' channels, which some wire codecs need.
+
+        Raises:
+            BundleError: the bundle has none.
+        """
+        manifest = self.manifest
+        if manifest.wire is None:
+            raise BundleError(f"{self.folder}: has no channel scales, build the bundle again")
+        return read_scales(self.path(manifest.wire.scales), manifest.architecture.width)
+
 
 def open_bundle(folder: Path) -> Bundle:
     """Check every file of a bundle and return it, ready to be loaded.
 
     Raises:
         BundleError: with the file and the reason; checked are the manifest and its format
-            version, paths that leave the folder, sizes, hashes, and the shapes of the graphs.
+            version, paths that leave the folder, sizes, hashes, the shapes of the graphs, and the
+            channel scales.
     """
     manifest = _read_manifest(folder)
     for name, entry in manifest.files.items():
@@ -72,6 +88,8 @@ def open_bundle(folder: Path) -> Bundle:
         _check_graph(folder / partition.file, _partition_signature(manifest, partition))
     for head in {entry.head for entry in manifest.exits}:
         _check_graph(folder / head, _head_signature(manifest))
+    if manifest.wire is not None:
+        read_scales(folder / manifest.wire.scales, manifest.architecture.width)
     return Bundle(folder, manifest)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from updraft.models.logistic import fit_logistic
 from updraft.models.manifest import Calibration, ExitEntry
 
 # Probabilities are bounded away from 0 and 1, where their logit has no value.
 _MARGIN = 1e-6
-_NEWTON_STEPS = 50
-_CONVERGED = 1e-9
-# Keeps the curvature invertible where all probabilities are alike.
-_RIDGE = 1e-9
 
 
 def confidence_of(
@@ -29,7 +26,7 @@ def confidence_of(
 def fit_calibration(
     probability: NDArray[np.floating], agrees: NDArray[np.bool_]
 ) -> Calibration | None:
-    """Fit an exit's calibration by logistic regression (Platt scaling), by Newton's method.
+    """Fit an exit's calibration by logistic regression (Platt scaling).
 
     Args:
         probability: (tokens,) of the exit's best token.
@@ -41,17 +38,7 @@ def fit_calibration(
     if agrees.all() or not agrees.any():
         return None
     features = np.stack((_logit(probability), np.ones(len(probability))))
-    weights = np.array([1.0, 0.0])
-    for _ in range(_NEWTON_STEPS):
-        expected = 1 / (1 + np.exp(-weights @ features))
-        gradient = features @ (expected - agrees)
-        curvature = (features * (expected * (1 - expected))) @ features.T
-        step = np.linalg.solve(curvature + _RIDGE * np.eye(2), gradient)
-        # Bounded, or Newton's method leaps away from where it cannot come back.
-        weights -= np.clip(step, -1, 1)
-        if np.abs(step).max() < _CONVERGED:
-            break
-    slope, intercept = weights
+    slope, intercept = fit_logistic(features, agrees)
     return Calibration(slope=slope, intercept=intercept) if slope > 0 else None
 
 

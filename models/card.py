@@ -23,8 +23,8 @@ path: about {training}% of the files for training, {calibration}% to choose thre
 
 That source is © Python Software Foundation and others, under the PSF License Version 2
 (https://docs.python.org/3/license.html); a few files carry permissive notices of their own.
-`prompts.jsonl` and `calibration.jsonl`, where they travel along, are excerpts of it under the same
-licence. No user data, no web crawl, no output of another model.
+`prompts.jsonl`, `calibration.jsonl` and `bounded.jsonl`, where they travel along, are excerpts of
+it under the same licence. No user data, no web crawl, no output of another model.
 """
 
 _PROTOCOL = """\

@@ -90,6 +90,17 @@ class HeadStep:
         self.busy_s += perf_counter() - started
         return float(confidence_of(entry, self._probability[0]))
 
+    @property
+    def probability(self) -> float:
+        """The probability of the best token at the exit that was looked at last."""
+        return float(self._probability[0])
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """The logits (vocabulary,) of the exit that was looked at last; overwritten by the next."""
+        logits: NDArray[np.float32] = self._logits[0]
+        return logits
+
     def pick(self, sampling: Sampling, position: int) -> int:
         """Choose the token at `position` by the exit that was looked at last."""
         return int(self._token[0]) if sampling.greedy else sampling.pick(self._logits[0], position)

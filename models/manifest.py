@@ -8,11 +8,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Raised when a bundle written today could not be read by yesterday's agents.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Count = Annotated[int, Field(gt=0, le=1 << 24)]
 Precision = Literal["fp32", "int8"]
-CodecName = Literal["fp32", "fp16"]
+CodecName = Literal["fp32", "fp16", "bf16", "int8", "int6", "int4"]
+PLAIN_CODECS: tuple[CodecName, ...] = ("fp32", "fp16")
+# Codecs that need the channel scales of `Manifest.wire`.
+SCALED_CODECS: tuple[CodecName, ...] = ("bf16", "int8", "int6", "int4")
 
 
 class _Record(BaseModel):
@@ -87,11 +90,41 @@ class ExitEntry(_Record):
     calibration: Calibration | None = None
 
 
+class StopRule(_Record):
+    """Turns what an exit on the edge sees into the chance that the line comes out wrong.
+
+    Wrong means: the line, as the whole model completes it, is not the line that its author wrote.
+    The chance is sigmoid(surprise × s + doubt × d + fresh × f + intercept), where s is
+    -ln(probability of the exit's best token), d the sum of s over the line's tokens so far, and
+    f is 1 for a line completed from its start, 0 for one that the prompt begins. Fitted on
+    calibration files.
+
+    Attributes:
+        layer: of the exit.
+    """
+
+    layer: Count
+    surprise: float = Field(ge=0)
+    doubt: float = Field(ge=0)
+    fresh: float
+    intercept: float
+
+
 class TokenizerEntry(_Record):
     """The tokenizer's file and the token that ends a text."""
 
     file: str
     end_of_text: int = Field(ge=0)
+
+
+class WireEntry(_Record):
+    """What codecs need to know of the states at the split.
+
+    Attributes:
+        scales: the file with one scale per channel, little-endian fp32.
+    """
+
+    scales: str
 
 
 class Quantization(_Record):
@@ -132,6 +165,38 @@ class Profile(_Record):
     head_ms: float
 
 
+class Guarantee(_Record):
+    """A λ for mode `bounded` that passed its test, and everything that the test was about.
+
+    With probability 1 - `delta` over the calibration prompts, the expected share of wrong tokens
+    among those that a sequence commits is at most `epsilon`, for prompts drawn like these.
+
+    Attributes:
+        commit_from: λ: the exit at the split keeps its token from this confidence on.
+        wire, temperature, max_tokens: the sequences were run with these; it holds with no others.
+        sequences: calibration prompts, one sequence each.
+        risk: mean over the sequences of the share of committed tokens that were wrong.
+        committed_share: of all new tokens.
+        prompts_sha256: of the file that the prompts came from.
+        fingerprint: of the bundle; for another model it is void.
+        exit: the exit that commits, with what makes its confidence; with another it is void.
+    """
+
+    epsilon: float = Field(gt=0, lt=1)
+    delta: float = Field(gt=0, lt=1)
+    commit_from: float = Field(gt=0, lt=1)
+    wire: CodecName
+    temperature: float = Field(ge=0)
+    max_tokens: Count
+    sequences: Count
+    risk: float = Field(ge=0, le=1)
+    p_value: float = Field(ge=0, le=1)
+    committed_share: float = Field(ge=0, le=1)
+    prompts_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    fingerprint: str
+    exit: ExitEntry
+
+
 class Manifest(_Record):
     """Everything a device must know before it loads a bundle.
 
@@ -140,6 +205,8 @@ class Manifest(_Record):
             is, go on from the second half of the context.
         split: layers done when the state crosses the wire.
         exits: by layer, the full depth last.
+        stop_rules: when to stop, for exits on the edge.
+        codecs: how states may cross the wire, those that need `wire` only where it is there.
         provenance: free text for people: recipe, seed, corpus, licence.
     """
 
@@ -150,11 +217,14 @@ class Manifest(_Record):
     split: Count
     partitions: list[PartitionEntry] = Field(min_length=2)
     exits: list[ExitEntry] = Field(min_length=2)
+    stop_rules: list[StopRule] = []
     tokenizer: TokenizerEntry
     codecs: list[CodecName] = Field(min_length=1)
+    wire: WireEntry | None = None
     quantization: Quantization
     files: dict[str, FileEntry]
     profile: Profile | None = None
+    guarantees: list[Guarantee] = []
     provenance: dict[str, str | int] = {}
 
     @property
@@ -182,9 +252,20 @@ class Manifest(_Record):
                 raise ValueError(f"exits of {head} must use rows of their own, not {rows}")
         if self.split not in exits[:-1]:
             raise ValueError(f"split {self.split} must be an exit before the last of {exits}")
+        ruled = [rule.layer for rule in self.stop_rules]
+        if len(ruled) != len(set(ruled)) or not set(ruled) <= {e.layer for e in self.edge_exits}:
+            raise ValueError(f"stop_rules {ruled} must belong to one exit on the edge each")
         if self.tokenizer.end_of_text >= self.architecture.vocabulary_size:
             raise ValueError("tokenizer.end_of_text lies outside the vocabulary")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> Manifest:
+        if self.wire is None and not set(self.codecs) <= set(PLAIN_CODECS):
+            raise ValueError(f"codecs {self.codecs}: only {PLAIN_CODECS} do without wire.scales")
         named = [entry.file for entry in self.partitions] + [entry.head for entry in self.exits]
+        if self.wire is not None:
+            named.append(self.wire.scales)
         missing = sorted({*named, self.tokenizer.file} - set(self.files))
         if missing:
             raise ValueError(f"files lacks {', '.join(missing)}")

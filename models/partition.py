@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from updraft.models.bundle import Bundle
 from updraft.models.manifest import PartitionEntry
 from updraft.models.memory import zeros
-from updraft.models.runtime import RuntimeOptions, load_session
+from updraft.models.runtime import RuntimeOptions, as_value, load_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,8 +26,10 @@ class Partition:
 
     def __init__(self, bundle: Bundle, entry: PartitionEntry, options: RuntimeOptions) -> None:
         self.entry = entry
+        self.options = options
+        self.path = bundle.path(entry.file)
         self.shape = bundle.manifest.architecture
-        self.session = load_session(bundle.path(entry.file), options)
+        self.session = load_session(self.path, options)
 
     @property
     def takes_tokens(self) -> bool:
@@ -52,6 +55,8 @@ class PartitionCache:
     Attributes:
         length: positions done.
         busy_s: seconds spent inside the runtime so far.
+        values: what attention reads and writes, by name: `key_<layer>` and `value_<layer>`, each
+            (1, kv_heads, context_length, head_width), `seqlens_k` (1,) and `total_length` ().
     """
 
     def __init__(self, partition: Partition) -> None:
@@ -59,23 +64,25 @@ class PartitionCache:
         self.busy_s = 0.0
         self._partition = partition
         shape, entry = partition.shape, partition.entry
-        layers = range(entry.first, entry.last)
-        cache_shape = (1, shape.kv_heads, shape.context_length, shape.head_width)
-        self._cache = {
-            f"{which}_{layer}": zeros(cache_shape, np.float32)
-            for layer in layers
-            for which in ("key", "value")
-        }
-        self._input_name = "tokens" if partition.takes_tokens else "state_in"
         self._seqlens_k = np.zeros(1, np.int32)
         self._total_length = np.zeros((), np.int32)
+        layers = range(entry.first, entry.last)
+        memory = zeros(
+            (len(layers), 2, 1, shape.kv_heads, shape.context_length, shape.head_width), np.float32
+        )
+        arrays: dict[str, NDArray[Any]] = {
+            "seqlens_k": self._seqlens_k,
+            "total_length": self._total_length,
+        }
+        for layer, (key, value) in zip(layers, memory, strict=True):
+            arrays |= {f"key_{layer}": key, f"value_{layer}": value}
+        self.values = {name: as_value(array) for name, array in arrays.items()}
         self._step_in: Inputs = (
             np.zeros((1, 1), np.int64)
             if partition.takes_tokens
             else np.zeros((1, 1, shape.width), np.float32)
         )
         self._step_out = np.zeros((1, 1, shape.width), np.float32)
-        self._step = self._bind(self._step_in, self._step_out)
 
     def run(self, inputs: Inputs, out: States) -> None:
         """Process the next positions.
@@ -85,33 +92,49 @@ class PartitionCache:
             out: (n, width), receives the states after the last layer.
         """
         count = len(inputs)
-        self._seqlens_k[0] = self.length + count - 1
-        self._total_length[()] = self.length + count
+        self.begin(count)
+        started = perf_counter()
         if count == 1:
             self._step_in[0] = inputs
-            self._run(self._step)
+            self._partition.session.run_with_iobinding(self._step)
             out[:] = self._step_out[0]
         else:
-            self._run(self._bind(inputs[None], out[None]))
+            self._place(self._chunk, inputs[None], out[None])
+            self._partition.session.run_with_iobinding(self._chunk)
+        self.end(count, perf_counter() - started)
+
+    def begin(self, count: int) -> None:
+        """Tell the attention nodes that the next `count` positions are about to run."""
+        self._seqlens_k[0] = self.length + count - 1
+        self._total_length[()] = self.length + count
+
+    def end(self, count: int, busy_s: float) -> None:
+        """Count positions as done, and the seconds that they took."""
         self.length += count
+        self.busy_s += busy_s
 
-    def _run(self, binding: onnxruntime.IOBinding) -> None:
-        started = perf_counter()
-        self._partition.session.run_with_iobinding(binding)
-        self.busy_s += perf_counter() - started
+    @cached_property
+    def _step(self) -> onnxruntime.IOBinding:
+        return self._place(self._bind(), self._step_in, self._step_out)
 
-    def _bind(self, inputs: Inputs, out: States) -> onnxruntime.IOBinding:
+    @cached_property
+    def _chunk(self) -> onnxruntime.IOBinding:
+        return self._bind()
+
+    def _bind(self) -> onnxruntime.IOBinding:
         binding = self._partition.session.io_binding()
-        for name, array in (
-            (self._input_name, inputs),
-            ("seqlens_k", self._seqlens_k),
-            ("total_length", self._total_length),
-            *((f"past_{name}", array) for name, array in self._cache.items()),
-        ):
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for name, array in (
-            ("state_out", out),
-            *((f"present_{name}", array) for name, array in self._cache.items()),
-        ):
-            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, value in self.values.items():
+            if name in ("seqlens_k", "total_length"):
+                binding.bind_ortvalue_input(name, value)
+            else:
+                binding.bind_ortvalue_input(f"past_{name}", value)
+                binding.bind_ortvalue_output(f"present_{name}", value)
+        return binding
+
+    def _place(
+        self, binding: onnxruntime.IOBinding, inputs: Inputs, out: States
+    ) -> onnxruntime.IOBinding:
+        name = "tokens" if self._partition.takes_tokens else "state_in"
+        binding.bind_ortvalue_input(name, as_value(inputs))
+        binding.bind_ortvalue_output("state_out", as_value(out))
         return binding

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import Field
 
 from updraft.config import Section
@@ -33,8 +34,13 @@ class RuntimeOptions(Section):
     threads: int = Field(default=1, gt=0, le=1024)
 
 
-def load_session(path: Path, options: RuntimeOptions) -> onnxruntime.InferenceSession:
+def load_session(
+    path: Path, options: RuntimeOptions, graph: bytes | None = None
+) -> onnxruntime.InferenceSession:
     """Load a graph on the asked provider.
+
+    Args:
+        graph: what to load where it is not the file itself but was made of it.
 
     Raises:
         RuntimeMissing: ONNX Runtime or the provider is not there.
@@ -54,7 +60,7 @@ def load_session(path: Path, options: RuntimeOptions) -> onnxruntime.InferenceSe
     # gets other logits alone than in a group, and edge and cloud no longer agree (ADR 0003).
     settings.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
-        session = ort.InferenceSession(str(path), settings, providers=wanted)
+        session = ort.InferenceSession(graph or str(path), settings, providers=wanted)
     except Exception as error:  # the runtime's own exceptions share no base class but this
         raise BundleError(f"{path}: ONNX Runtime {ort.__version__} refuses it: {error}") from error
     if session.get_providers()[0] != wanted[0]:
@@ -63,6 +69,11 @@ def load_session(path: Path, options: RuntimeOptions) -> onnxruntime.InferenceSe
             "not start: its libraries or the device are missing; run `updraft doctor`"
         )
     return session
+
+
+def as_value(array: NDArray[Any]) -> onnxruntime.OrtValue:
+    """Return a contiguous array as the runtime takes it: the same memory, kept alive by it."""
+    return import_onnxruntime().OrtValue.ortvalue_from_numpy(array)
 
 
 def import_onnxruntime() -> onnxruntime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Series
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from updraft.models.bundle import Bundle
 from updraft.models.head import Candidate, Heads, HeadStep
 from updraft.models.memory import zeros
-from updraft.models.partition import Partition, States
+from updraft.models.partition import Inputs, Partition, PartitionCache, States
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.sampling import Sampling
 
@@ -80,6 +80,20 @@ class Model:
         return Sequence(self)
 
 
+class Stretch(NamedTuple):
+    """Neighbouring positions of a sequence that one partition has yet to process.
+
+    Attributes:
+        cache: the sequence in that partition.
+        inputs: (n,) token ids or (n, width) states, which the partition reads.
+        out: (n, width), receives the states after the partition's last layer.
+    """
+
+    cache: PartitionCache
+    inputs: Inputs
+    out: States
+
+
 class Sequence:
     """Tokens or states go in at the bottom; each partition follows when it is asked to.
 
@@ -90,11 +104,12 @@ class Sequence:
 
     Attributes:
         length: positions that have been put in.
+        model: what it runs through.
     """
 
     def __init__(self, model: Model) -> None:
         self.length = 0
-        self._model = model
+        self.model = model
         shape = model.bundle.manifest.architecture
         self._limit = shape.context_length
         self._caches = [partition.new_cache() for partition in model.partitions]
@@ -136,11 +151,27 @@ class Sequence:
         top = self._at[layer]
         before = self._caches[top].length
         for index in range(top + 1):
-            cache = self._caches[index]
-            while cache.length < self.length:
-                part = slice(cache.length, min(cache.length + _CHUNK, self.length))
-                cache.run(self._states[index][part], self._states[index + 1][part])
+            while self._caches[index].length < self.length:
+                done = self._caches[index].length
+                stretch = self.stretch(index, min(done + _CHUNK, self.length))
+                stretch.cache.run(stretch.inputs, stretch.out)
         return self.states(layer, before, self.length)
+
+    def stretch(self, index: int, stop: int) -> Stretch:
+        """Return the positions before `stop` that wait before partition `index`."""
+        cache = self._caches[index]
+        part = slice(cache.length, stop)
+        return Stretch(cache, self._states[index][part], self._states[index + 1][part])
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on."""
+        self.length = min(self.length, length)
+        for cache in self._caches:
+            cache.length = min(cache.length, length)
+
+    def inputs(self, start: int, stop: int) -> NDArray[Any]:
+        """Return what was put in at positions `start` to `stop`, without a copy."""
+        return self._states[0][start:stop]
 
     def states(self, layer: int, start: int, stop: int) -> States:
         """Return the states after `layer` of positions `start` to `stop`, without a copy."""
@@ -150,6 +181,16 @@ class Sequence:
     def look(self, layer: int) -> float:
         """Return how sure the exit after `layer` is of the token after the last position."""
         return self._head.look(layer, self._states[self._at[layer] + 1][self.length - 1])
+
+    @property
+    def probability(self) -> float:
+        """The probability of the best token at the exit that was looked at last."""
+        return self._head.probability
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """The logits of the exit that was looked at last; the next look overwrites them."""
+        return self._head.logits
 
     def pick(self, sampling: Sampling, position: int) -> int:
         """Choose the next token by the exit that was looked at last.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Callable
@@ -11,21 +12,23 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from updraft.models.build import BundlePlan, add_files, write_bundle
+from updraft.models.build import BundlePlan, add_channel_scales, add_files, write_bundle
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import render_card
 from updraft.models.evaluate import Report, calibrate_exits, compare_bundles, evaluate_bundle
 from updraft.models.graph import Weights
-from updraft.models.manifest import Architecture, Precision, Quantization
+from updraft.models.guarantee import PROMPTS_FILE, Calibrator, Terms, keep_guarantees
+from updraft.models.manifest import Architecture, CodecName, Precision, Quantization
 from updraft.models.recipes.corpus import (
     SourceFile,
     part_of,
     read_licence,
     read_standard_library,
 )
-from updraft.models.recipes.prompts import draw_prompts, to_jsonl
+from updraft.models.recipes.prompts import draw_prompts, tile_prompts, to_jsonl
 from updraft.models.recipes.tokenizer import train_tokenizer
 from updraft.models.recipes.train import Phase, Progress, Schedule, Tokens, train
+from updraft.models.stop_fit import add_stop_rules
 from updraft.models.tokenizer import Tokenizer as BundleTokenizer
 
 SHAPE = Architecture(
@@ -65,6 +68,11 @@ SCHEDULE = Schedule(
 _PROBE_WINDOWS = 40
 _BLOCK = 64
 _PROMPTS, _CALIBRATION_PROMPTS = 240, 120
+_STOP_PROMPTS = 2_000
+_BOUNDED_PROMPTS = 1_200
+# What mode `bounded` is certified for, at temperature 0.
+_CERTIFIED_WIRES: tuple[CodecName, ...] = ("fp16", "int8")
+_EPSILONS, _DELTA = (0.02, 0.05), 0.05
 _END_OF_TEXT = 0
 
 
@@ -115,6 +123,10 @@ def build(
         agreement = compare_bundles(draft, _draft(work, exact, weights), files, report=report)
     draft = calibrate_exits(draft, files, report=report)
     text = BundleTokenizer(draft)
+    examples = draw_prompts(calibration, text, _CALIBRATION_PROMPTS, SCHEDULE.seed)
+    draft = add_channel_scales(draft, [e.prompt + e.completion for e in examples])
+    stops = draw_prompts(calibration, text, _STOP_PROMPTS, SCHEDULE.seed)
+    draft = add_stop_rules(draft, stops, report)
     measured = evaluate_bundle(draft, files, report=report)
     draft = add_files(
         draft,
@@ -122,11 +134,14 @@ def build(
             "README.md": render_card(draft.manifest, measured, agreement),
             "LICENSE-PSF.txt": read_licence(),
             "prompts.jsonl": to_jsonl(draw_prompts(heldout, text, _PROMPTS, SCHEDULE.seed)),
-            "calibration.jsonl": to_jsonl(
-                draw_prompts(calibration, text, _CALIBRATION_PROMPTS, SCHEDULE.seed)
+            "calibration.jsonl": to_jsonl(examples),
+            PROMPTS_FILE: to_jsonl(
+                tile_prompts(calibration, text, SCHEDULE.seed)[:_BOUNDED_PROMPTS],
+                completions=False,
             ),
         },
     )
+    draft = _certify(draft, report)
     half = output.with_name(output.name + ".tmp")
     shutil.copytree(draft.folder, half, dirs_exist_ok=True)
     half.replace(output)
@@ -137,6 +152,18 @@ def _draft(work: Path, plan: BundlePlan, weights: Weights) -> Bundle:
     folder = work / f"draft-{plan.quantization.weights}"
     shutil.rmtree(folder, ignore_errors=True)
     return write_bundle(folder, plan, weights)
+
+
+def _certify(bundle: Bundle, report: Report) -> Bundle:
+    """Calibrate mode `bounded` on the prompts that the bundle carries for it."""
+    rows = bundle.path(PROMPTS_FILE).read_text(encoding="utf-8").splitlines()
+    prompts = [json.loads(row)["prompt"] for row in rows]
+    digest = bundle.manifest.files[PROMPTS_FILE].sha256
+    for wire in _CERTIFIED_WIRES:
+        calibrator = Calibrator(bundle, prompts, digest, Terms(wire), report)
+        found = [calibrator.certify(epsilon, _DELTA)[0] for epsilon in _EPSILONS]
+        bundle = keep_guarantees(bundle, found)
+    return bundle
 
 
 def _plan(tokenizer: Tokenizer, files: int, quantization: Quantization) -> BundlePlan:

@@ -61,32 +61,72 @@ def draw_prompts(
     return list(prompts.values())[:count]
 
 
-def to_jsonl(prompts: Sequence[Prompt]) -> str:
+def tile_prompts(files: Sequence[SourceFile], tokenizer: Tokenizer, seed: int) -> list[Prompt]:
+    """Cut files into as many prompts as they give, none sharing a token with another.
+
+    Each is cut as `draw_prompts` cuts. They come in random order, so that the first n are a fair
+    sample of all; long files give more of them.
+    """
+    rng = np.random.default_rng(seed)
+    prompts: dict[str, Prompt] = {}
+    for file in files:
+        text = _Cutter(file, tokenizer)
+        stop = 0
+        for start in text.starts:
+            if start >= stop and (cut := text.cut(start, rng)) is not None:
+                stop, prompt = cut
+                prompts[prompt.prompt] = prompt
+    found = list(prompts.values())
+    return [found[index] for index in rng.permutation(len(found))]
+
+
+def to_jsonl(prompts: Sequence[Prompt], *, completions: bool = True) -> str:
     """Write prompts as JSON lines, the form that `--prompt-file` reads."""
-    return "".join(json.dumps(asdict(prompt), ensure_ascii=False) + "\n" for prompt in prompts)
+    left_out = set() if completions else {"completion", "is_test"}
+    rows = ({k: v for k, v in asdict(prompt).items() if k not in left_out} for prompt in prompts)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _cuts(file: SourceFile, tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[Prompt]:
     """Yield prompts from a file until chance finds no further one."""
-    tokens = tokenizer.encode(file.text)
-    pieces = [tokenizer.bytes_of(token) for token in tokens]
-    # Tokens before which a line has ended, the start of the file being one.
-    starts = [0, *(i + 1 for i, piece in enumerate(pieces) if piece.endswith(b"\n"))]
-    starts = [start for start in starts if start + _SHORTEST + _COMPLETION <= len(tokens)]
+    text = _Cutter(file, tokenizer)
     misses = 0
-    while starts and misses < _TRIES:
-        start = int(rng.choice(starts))
-        room = min(_LONGEST, len(tokens) - _COMPLETION - start)
-        stop = start + int(rng.integers(_SHORTEST, room + 1))
-        stop = _snap(pieces, start, stop, whole_line=bool(rng.integers(2)))
-        prompt = _text(pieces[start:stop])
-        completion = _text(pieces[stop : stop + _COMPLETION])
-        exact = bool(prompt and completion) and tokenizer.encode(prompt) == tokens[start:stop]
-        if exact and not _is_table(prompt + completion):
-            misses = 0
-            yield Prompt(prompt, completion, file.path, file.is_test)
-        else:
+    while text.starts and misses < _TRIES:
+        cut = text.cut(int(rng.choice(text.starts)), rng)
+        if cut is None:
             misses += 1
+        else:
+            misses = 0
+            yield cut[1]
+
+
+class _Cutter:
+    """Cuts prompts out of one file.
+
+    Attributes:
+        starts: tokens where a prompt may start: a line starts, and enough text follows.
+    """
+
+    def __init__(self, file: SourceFile, tokenizer: Tokenizer) -> None:
+        self._file, self._tokenizer = file, tokenizer
+        self._tokens = tokenizer.encode(file.text)
+        self._pieces = [tokenizer.bytes_of(token) for token in self._tokens]
+        # Tokens before which a line has ended, the start of the file being one.
+        starts = [0, *(i + 1 for i, piece in enumerate(self._pieces) if piece.endswith(b"\n"))]
+        last = len(self._tokens) - _SHORTEST - _COMPLETION
+        self.starts = [start for start in starts if start <= last]
+
+    def cut(self, start: int, rng: np.random.Generator) -> tuple[int, Prompt] | None:
+        """Cut a prompt of random length; returns where it stops, and it, if it is a good one."""
+        room = min(_LONGEST, len(self._tokens) - _COMPLETION - start)
+        stop = start + int(rng.integers(_SHORTEST, room + 1))
+        stop = _snap(self._pieces, start, stop, whole_line=bool(rng.integers(2)))
+        prompt = _text(self._pieces[start:stop])
+        completion = _text(self._pieces[stop : stop + _COMPLETION])
+        exact = prompt and completion and self._tokenizer.encode(prompt) == self._tokens[start:stop]
+        if not exact or _is_table(prompt + completion):
+            return None
+        return stop, Prompt(prompt, completion, self._file.path, self._file.is_test)
 
 
 def _snap(pieces: Sequence[bytes], start: int, stop: int, *, whole_line: bool) -> int:

@@ -14,7 +14,7 @@ from updraft.models.graph import build_head, build_partition
 from updraft.models.manifest import FORMAT_VERSION
 
 GRAPHS = ["head.onnx", "layers-0-1.onnx", "layers-1-2.onnx", "layers-2-4.onnx"]
-FILES = ["card.md", *GRAPHS, "tokenizer.json"]
+FILES = ["card.md", "channel-scales.f32", *GRAPHS, "tokenizer.json"]
 each_file = pytest.mark.parametrize("name", FILES)
 
 
@@ -234,7 +234,9 @@ def test_a_newer_format_asks_for_an_upgrade(folder):
         (lambda raw: raw["architecture"].update(heads=3), "width 64 must be a multiple of heads 3"),
         (lambda raw: raw["architecture"].update(width=-1), "architecture.width: "),
         (lambda raw: raw["files"]["card.md"].update(sha256="x"), "files.card.md.sha256: "),
-        (lambda raw: raw.update(codecs=["fp8"]), "codecs.0: Input should be 'fp32' or 'fp16'"),
+        (lambda raw: raw.update(codecs=["fp8"]), "codecs.0: Input should be 'fp32', "),
+        (lambda raw: raw.pop("wire"), "only ('fp32', 'fp16') do without wire.scales"),
+        (lambda raw: raw["wire"].update(scales="no.f32"), "files lacks no.f32"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(folder, change, reason):

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
 from updraft.models.recipes.corpus import SourceFile
-from updraft.models.recipes.prompts import draw_prompts, to_jsonl
+from updraft.models.recipes.prompts import draw_prompts, tile_prompts, to_jsonl
 from updraft.models.tokenizer import Tokenizer
 
 LINE = "    value_{n} = compute('é', other_{n})  # {n}\n"
@@ -65,3 +66,34 @@ def test_each_line_of_the_file_is_an_object(files, tokenizer):
     rows = [json.loads(line) for line in to_jsonl(prompts).splitlines()]
     assert [row["prompt"] for row in rows] == [prompt.prompt for prompt in prompts]
     assert rows[0].keys() == {"prompt", "completion", "path", "is_test"}
+
+
+def test_tiles_of_a_file_do_not_overlap(files, tokenizer):
+    texts = {file.path: file.text for file in files}
+    tiles = tile_prompts(files, tokenizer, seed=0)
+    assert len(tiles) > 2 * len(files)
+    for path, text in texts.items():
+        starts = sorted((text.index(t.prompt), len(t.prompt)) for t in tiles if t.path == path)
+        assert all(first + size <= after for (first, size), (after, _) in pairwise(starts))
+
+
+def test_tiles_are_cut_as_drawn_prompts_are(files, tokenizer):
+    for tile in tile_prompts(files, tokenizer, seed=0):
+        tokens = tokenizer.encode(tile.prompt)
+        assert 64 <= len(tokens) <= 256
+        assert tokenizer.decode(tokens) == tile.prompt
+        assert len(tokenizer.encode(tile.completion)) >= 90
+
+
+def test_tiles_come_in_a_random_order_that_the_seed_alone_decides(files, tokenizer):
+    tiles = tile_prompts(files, tokenizer, seed=1)
+    assert tiles == tile_prompts(files, tokenizer, seed=1)
+    assert tiles != tile_prompts(files, tokenizer, seed=2)
+    paths = [tile.path for tile in tiles]
+    assert paths != sorted(paths)
+
+
+def test_completions_may_be_left_out(files, tokenizer):
+    tiles = tile_prompts(files, tokenizer, seed=0)
+    rows = [json.loads(line) for line in to_jsonl(tiles, completions=False).splitlines()]
+    assert rows == [{"prompt": tile.prompt, "path": tile.path} for tile in tiles]
