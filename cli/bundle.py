@@ -1,4 +1,4 @@
-"""`updraft bundle`: build, inspect and verify bundles."""
+"""`updraft bundle`: build, calibrate, inspect and verify bundles."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID, TimeElapsedColumn
 from rich.table import Table
 
+from updraft.cli import calibrate
 from updraft.errors import BundleError, RequestError, RuntimeMissing
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.manifest import Precision
@@ -20,7 +21,8 @@ from updraft.models.shipped import shipped_bundle
 if TYPE_CHECKING:
     from updraft.models.recipes.train import Progress as StepProgress
 
-app = typer.Typer(help="Build, inspect and verify bundles.", no_args_is_help=True)
+app = typer.Typer(help="Build, calibrate, inspect and verify bundles.", no_args_is_help=True)
+app.command("calibrate")(calibrate.calibrate)
 
 Folder = Annotated[Path | None, typer.Argument(help="Bundle folder; the shipped one by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -114,6 +116,8 @@ def inspect(folder: Folder = None, as_json: AsJson = False) -> None:
         measured = f"{profile.head_ms:.3f}" if profile else "not measured"
         table.add_row(head, "head", f"{manifest.files[head].bytes / 1e6:.2f}", measured)
     console.print(table)
+    for guarantee in manifest.guarantees:
+        console.print(f"guarantee: {calibrate.describe(guarantee)}")
     for key, value in manifest.provenance.items():
         console.print(f"{key}: {value}")
 

@@ -22,7 +22,8 @@ from updraft.errors import BundleError, LinkBroken
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.shipped import shipped_bundle
 
-_MODES = ("standalone", "threshold", "cloud")
+_MODES = ("standalone", "threshold", "lossless", "cloud")
+_SHOWN_MODE = "lossless"
 _SHOWN = 2
 _SHOWN_LINES = 10
 _TIMEOUT_S = 60
@@ -74,7 +75,7 @@ def demo(
                     "seed": number,
                     "updraft": {"mode": mode, "theta": theta},
                 }
-                shown = number < _SHOWN and mode == "threshold"
+                shown = number < _SHOWN and mode == _SHOWN_MODE
                 if shown:
                     print_verbatim(console, _last_lines(prompt), "dim")
                 started = perf_counter()
@@ -83,7 +84,7 @@ def demo(
                 _add(totals[mode], answers[mode], answers["cloud"])
             if number < _SHOWN:
                 console.print("\n" + "─" * 40 + "\n", style="dim")
-        console.print(source_legend(totals["threshold"].decisions))
+        console.print(source_legend(totals[_SHOWN_MODE].decisions))
     if as_json:
         print(json.dumps([asdict(total) for total in totals.values()], indent=2))
     else:
@@ -147,12 +148,11 @@ def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperatur
     sampling = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     title = f"{prompts} held-out prompts, {sampling}, θ = {theta:g}, loopback"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    # Each token from the cloud is one call, so it needs no column of its own.
     sources = [name for name in totals["threshold"].decisions if name.startswith("exit_")]
     shown = [
         name for name in sources if any(total.decisions.get(name) for total in totals.values())
     ]
-    columns = ("mode", "seconds", "tokens", *shown, "calls", "KB up", "edge J", "same")
+    columns = ("mode", "seconds", "tokens", *shown, "cloud", "calls", "KB up", "edge J", "same")
     for name in columns:
         table.add_column(
             name.replace("_", " "), no_wrap=True, justify="left" if name == "mode" else "right"
@@ -163,15 +163,17 @@ def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperatur
             f"{total.seconds:.2f}",
             str(total.tokens),
             *(f"{total.decisions.get(name, 0)}" for name in shown),
+            f"{total.decisions.get('cloud', 0)}",
             str(total.cloud_calls),
             f"{total.uplink_bytes / 1000:.1f}",
             f"{total.energy_j:.2f}",
             f"{total.same_tokens / max(1, total.tokens):.0%}",
         )
     table.caption = (
-        "calls: tokens asked of the cloud; edge J: modelled; same: tokens equal to those of mode "
-        "cloud up to the first that differs. On loopback the network costs nothing, so time says "
-        "little here: docs/results/first-light.md"
+        "cloud: tokens that it replaced or was asked for; calls: its answers, a token or a verdict "
+        "on several; edge J: modelled; same: tokens equal to those of mode cloud up to the first "
+        "that differs. On loopback the network costs nothing, so time says little here: "
+        "docs/results/collab.md"
     )
     table.caption_justify = "left"
     return table

@@ -55,4 +55,4 @@ def serve(
     checked = open_bundle(settings.bundle or shipped_bundle())
     announce(endpoint)
     _log.info("running bundle %s %s", checked.manifest.name, checked.fingerprint[:12])
-    agent.serve(checked)
+    agent.serve(checked, open_bundle(settings.tuned) if settings.tuned else None)

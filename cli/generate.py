@@ -6,7 +6,7 @@ import json
 import os
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from updraft.devices.energy import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
-from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode
+from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode, OnOutage, OnStop
 from updraft.errors import RequestError
 from updraft.models.bundle import open_bundle
 from updraft.models.manifest import CodecName
@@ -32,15 +32,49 @@ def generate(
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(MODES)}; threshold with --cloud, else standalone."),
+        typer.Option(help=f"{', '.join(MODES)}; lossless with --cloud, else standalone."),
     ] = None,
     theta: Annotated[float, typer.Option(help="Confidence from which an exit is taken.")] = 0.8,
     max_tokens: Annotated[int, typer.Option(help="Most new tokens per prompt.")] = 64,
     temperature: Annotated[float, typer.Option(help="0 takes the best token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Keys the sampling.")] = 0,
     stop: Annotated[list[str] | None, typer.Option(help="String that ends the text.")] = None,
-    wire: Annotated[str, typer.Option(help="Codec of the states: fp32 or fp16.")] = "fp16",
+    wire: Annotated[
+        str, typer.Option(help=f"Codec of the states: {', '.join(get_args(CodecName))}.")
+    ] = "fp16",
+    epsilon: Annotated[
+        float, typer.Option(help="Share of committed tokens that may be wrong, for bounded.")
+    ] = 0.05,
+    weight: Annotated[
+        float, typer.Option(help="Of the small models, for contrastive and proxy.")
+    ] = 1.0,
+    plausibility: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the best token's probability below which tokens are out, for "
+            "contrastive (0.1) and proxy (0)."
+        ),
+    ] = None,
+    stop_at: Annotated[
+        float | None, typer.Option(help="Chance of a wrong line from which to stop.")
+    ] = None,
+    on_stop: Annotated[
+        str, typer.Option(help="abstain: end the text there; escalate: the cloud goes on.")
+    ] = "abstain",
+    max_uplink_bytes: Annotated[
+        int | None, typer.Option(help="Payload that auto may send per prompt.")
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Per token on average, for auto.")
+    ] = None,
+    outage: Annotated[
+        str | None,
+        typer.Option(help="Tokens decoded without the cloud: repair them later, or keep."),
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Bundle with the tuned small model, for proxy.")
+    ] = None,
     cloud: Annotated[str | None, typer.Option(help="HOST:PORT of the coordinator.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="The agent's TOML: [cloud] with [cloud.tls], [compute].")
@@ -51,8 +85,8 @@ def generate(
 ) -> None:
     """Complete prompts; each token is coloured by where it came from."""
     settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
-    settings = override(settings, {"cloud.address": cloud, "bundle": bundle})
-    chosen = mode or ("threshold" if settings.cloud.address else "standalone")
+    settings = override(settings, {"cloud.address": cloud, "bundle": bundle, "tuned": tuned})
+    chosen = mode or ("lossless" if settings.cloud.address else "standalone")
     requests = [
         GenerationRequest(
             prompt=text,
@@ -63,14 +97,25 @@ def generate(
             seed=seed,
             stop=tuple(stop or ()),
             wire=cast("CodecName", wire),
+            epsilon=epsilon,
+            weight=weight,
+            plausibility=plausibility,
+            stop_at=stop_at,
+            on_stop=cast("OnStop", on_stop),
+            max_uplink_bytes=max_uplink_bytes,
+            max_latency_ms=max_latency_ms,
+            outage=cast("OnOutage | None", outage),
+            repair_wait_s=settings.decoding.repair_wait_s,
         )
         for text in _prompts(prompt, prompt_file)
     ]
     checked = open_bundle(settings.bundle or shipped_bundle())
+    small = open_bundle(settings.tuned) if settings.tuned else None
     link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
         meter = ModelledMeter(settings.energy.active_power_w)
-        engine = Engine(checked, settings.compute, meter, link, whole_model=chosen == "full")
+        whole = chosen == "full"
+        engine = Engine(checked, settings.compute, meter, link, whole_model=whole, tuned=small)
         for request in requests:
             _complete(engine, request, as_json)
     finally:
@@ -86,7 +131,7 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         print(json.dumps(generation.result.to_json()), flush=True)
         return
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
-    steps = iter(generation)
+    steps = generation.settled()
     first = next(steps)  # what is refused is refused before anything is printed
     print_verbatim(out, request.prompt, "dim")
     for token in chain([first], steps):
@@ -101,11 +146,13 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         style="dim",
     )
     err.print(source_legend(result.decisions))
-    if result.degraded:
+    if result.unverified_from is not None:
         err.print(
             f"the coordinator was not there: unverified from position {result.unverified_from}",
             style="bold red",
         )
+    elif result.degraded:
+        err.print("the coordinator was away; what was decoded meanwhile is mended", style="bold")
 
 
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 # gRPC's own log would repeat, in its words, what our errors say; set before it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from updraft.cli import bundle, cloud, demo, doctor, edge, generate
+from updraft.cli import bench, bundle, cloud, demo, doctor, edge, generate
 from updraft.errors import UpdraftError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
+app.add_typer(bench.app, name="bench")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(edge.app, name="edge")
 app.add_typer(cloud.app, name="cloud")

@@ -67,8 +67,12 @@ class Agent:
             ) from error
         return Endpoint(self._endpoint.host, self._socket.getsockname()[1])
 
-    def serve(self, bundle: Bundle) -> None:
-        """Load the bundle and serve until SIGTERM or SIGINT; running answers may finish."""
+    def serve(self, bundle: Bundle, tuned: Bundle | None = None) -> None:
+        """Load the bundles and serve until SIGTERM or SIGINT; running answers may finish.
+
+        Args:
+            tuned: holds the tuned small model of mode `proxy`.
+        """
         link = connect(self._config.cloud, bundle)
         try:
             engine = Engine(
@@ -77,6 +81,7 @@ class Agent:
                 ModelledMeter(self._config.energy.active_power_w),
                 link,
                 self._config.decoding.whole_model,
+                tuned,
             )
             server = uvicorn.Server(
                 uvicorn.Config(

@@ -92,7 +92,7 @@ class Api:
 
         def decode() -> None:
             try:
-                for token in generation:
+                for token in generation.settled():
                     loop.call_soon_threadsafe(queue.put_nowait, token)
             finally:
                 loop.call_soon_threadsafe(queue.put_nowait, None)

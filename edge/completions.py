@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from updraft.edge.config import Decoding
 from updraft.edge.generation import Generation
-from updraft.edge.request import GeneratedToken, GenerationRequest, Mode
+from updraft.edge.request import GeneratedToken, GenerationRequest, Mode, OnOutage, OnStop
 from updraft.errors import RequestError
 from updraft.models.manifest import CodecName
 
@@ -38,6 +38,14 @@ class Extension(_Body):
     mode: Mode | None = None
     theta: float | None = None
     wire: CodecName | None = None
+    epsilon: float | None = None
+    weight: float | None = None
+    plausibility: float | None = None
+    outage: OnOutage | None = None
+    stop_at: float | None = None
+    on_stop: OnStop | None = None
+    max_uplink_bytes: int | None = None
+    max_latency_ms: float | None = None
 
 
 class StreamOptions(_Body):
@@ -98,7 +106,7 @@ def to_request(body: CompletionBody, defaults: Decoding, has_cloud: bool) -> Gen
     own, stop = body.updraft, body.stop or []
     return GenerationRequest(
         prompt=prompts[0],
-        mode=own.mode or defaults.mode or ("threshold" if has_cloud else "standalone"),
+        mode=own.mode or defaults.mode or ("lossless" if has_cloud else "standalone"),
         theta=defaults.theta if own.theta is None else own.theta,
         max_tokens=16 if body.max_tokens is None else body.max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -106,6 +114,15 @@ def to_request(body: CompletionBody, defaults: Decoding, has_cloud: bool) -> Gen
         seed=uuid.uuid4().int >> 65 if body.seed is None else body.seed,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         wire=own.wire or defaults.wire,
+        epsilon=defaults.epsilon if own.epsilon is None else own.epsilon,
+        weight=defaults.weight if own.weight is None else own.weight,
+        plausibility=defaults.plausibility if own.plausibility is None else own.plausibility,
+        stop_at=defaults.stop_at if own.stop_at is None else own.stop_at,
+        on_stop=own.on_stop or defaults.on_stop,
+        max_uplink_bytes=own.max_uplink_bytes or defaults.max_uplink_bytes,
+        max_latency_ms=own.max_latency_ms or defaults.max_latency_ms,
+        outage=own.outage or defaults.outage,
+        repair_wait_s=defaults.repair_wait_s,
     )
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from updraft.devices.energy import ModelledMeter
+from updraft.edge.estimate import LinkEstimate
 from updraft.edge.generation import Generation
 from updraft.edge.link import CloudLink
-from updraft.edge.reconnect import Backoff
-from updraft.edge.request import CLOUD_MODES, GenerationRequest
-from updraft.errors import RequestError
+from updraft.edge.online import OnlineLambda
+from updraft.edge.outage import Breaker
+from updraft.edge.pilot import Pilot
+from updraft.edge.request import CLOUD_MODES, GenerationRequest, Mode
+from updraft.edge.window import Window
+from updraft.errors import BundleError, RequestError
 from updraft.models.bundle import Bundle
+from updraft.models.guarantee import guarantee_for
+from updraft.models.manifest import Guarantee
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.sequence import Model
 from updraft.models.tokenizer import Tokenizer
@@ -20,6 +28,10 @@ class Engine:
     Args:
         link: the way to the coordinator; without one only `full` and `standalone` work.
         whole_model: load all layers, which `full` needs; else only those below the split.
+        tuned: a bundle whose layers below its split are the tuned small model of `proxy`.
+
+    Raises:
+        BundleError: the tuned bundle does not go with the other.
     """
 
     def __init__(
@@ -29,15 +41,45 @@ class Engine:
         meter: ModelledMeter,
         link: CloudLink | None = None,
         whole_model: bool = False,
+        tuned: Bundle | None = None,
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
         self.meter = meter
         self.link = link
-        self.backoff = Backoff()
+        self.breaker = Breaker()
+        self.estimate = LinkEstimate()
+        self.pilot = Pilot(bundle, self.estimate)
+        self._commitments: dict[Guarantee, OnlineLambda] = {}
         self.tokenizer = Tokenizer(bundle)
         top = manifest.architecture.layers if whole_model else manifest.split
         self.model = Model.load(bundle, range(top), options)
+        self._tuned: Model | None = None
+        if tuned is not None:
+            _check_tuned(bundle, tuned)
+            self._tuned = Model.load(tuned, range(tuned.manifest.split), options)
+
+    def commitment(self, request: GenerationRequest) -> OnlineLambda:
+        """Return the λ of mode `bounded`, corrected by all generations that share its guarantee.
+
+        Raises:
+            RequestError: the bundle holds no guarantee for what is asked.
+        """
+        guarantee = guarantee_for(self.bundle, request.epsilon, request.wire, request.temperature)
+        return self._commitments.setdefault(guarantee, OnlineLambda(guarantee))
+
+    def draft_model(self, mode: Mode) -> Model:
+        """Return the layers that run on this device in a mode."""
+        return self.model.below(self.bundle.manifest.split)
+
+    def draft_top(self, mode: Mode) -> int:
+        """Return the layers done at the last exit on this device in a mode."""
+        return self.bundle.manifest.split
+
+    def tuned_window(self) -> Window:
+        """Return an empty window of the tuned small model."""
+        assert self._tuned is not None, "the engine checks that `proxy` has a tuned model"
+        return Window(self._tuned, self._tuned.top)
 
     def start(self, request: GenerationRequest) -> Generation:
         """Check a request against this engine and return the generation, ready to be iterated.
@@ -56,6 +98,11 @@ class Engine:
                 "mode 'full' needs all layers on this device: set whole_model = true under "
                 "[decoding]"
             )
+        if request.mode == "proxy" and self._tuned is None:
+            raise RequestError(
+                "mode 'proxy' needs a tuned small model on this device: give --tuned BUNDLE, or "
+                "tuned in the configuration"
+            )
         if request.wire not in manifest.codecs:
             raise RequestError(
                 f"wire codec {request.wire!r} is not one of bundle {manifest.name!r}: choose from "
@@ -64,10 +111,37 @@ class Engine:
         prompt = self.tokenizer.encode(request.prompt)
         if manifest.overflow == "refuse":
             _check_length(len(prompt), request.max_tokens, manifest.architecture.context_length)
+        if request.mode == "bounded":
+            self.commitment(request)  # refused here, before anything is computed
+        if request.mode == "auto":
+            choice = self.pilot.choose(request, len(prompt))
+            request = replace(request, mode=choice.mode, wire=choice.wire)
         generation = Generation(self, request, prompt)
         sources = [f"exit_{exit_.layer}" for exit_ in manifest.exits]
         generation.result.decisions = dict.fromkeys([*sources, "cloud", "stop"], 0)
         return generation
+
+
+def _check_tuned(bundle: Bundle, tuned: Bundle) -> None:
+    own, other = bundle.manifest, tuned.manifest
+    if _token_meaning(tuned) != _token_meaning(bundle):
+        raise BundleError(
+            f"{tuned.folder}: its tokens are not those of bundle {own.name!r}: proxy tuning adds "
+            "logits token by token, so tune a model that has the same tokenizer"
+        )
+    limit = own.architecture.context_length
+    if other.architecture.context_length < limit:
+        raise BundleError(
+            f"{tuned.folder}: its context of {other.architecture.context_length} is shorter than "
+            f"that of bundle {own.name!r}, {limit}"
+        )
+
+
+def _token_meaning(bundle: Bundle) -> tuple[str, int, int]:
+    """Return what two bundles have in common when a token means the same to both."""
+    manifest = bundle.manifest
+    digest = manifest.files[manifest.tokenizer.file].sha256
+    return digest, manifest.tokenizer.end_of_text, manifest.architecture.vocabulary_size
 
 
 def _check_length(prompt: int, max_tokens: int, limit: int) -> None:

@@ -8,22 +8,18 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from updraft.edge.link import CloudSession
-from updraft.edge.policy import ExitPolicy, NeverExit, StandaloneExit, ThresholdExit
-from updraft.edge.reconnect import Reconnect
+from updraft.edge.collaboration import Collaboration
+from updraft.edge.outage import Reconnect
+from updraft.edge.policy import NeverExit, StandaloneExit
 from updraft.edge.request import GeneratedToken, GenerationRequest, GenerationResult
-from updraft.edge.source import (
-    CloudCost,
-    CloudSource,
-    CloudUpper,
-    Drawn,
-    EdgeSource,
-    LocalUpper,
-    TokenSource,
-)
+from updraft.edge.session import CloudSession
+from updraft.edge.source import Drawn, EdgeSource, LocalUpper, TokenSource
+from updraft.edge.stopping import Lookout, Stopping
+from updraft.edge.window import Window
 from updraft.errors import LinkError
-from updraft.models.codecs import CODECS
+from updraft.models.codecs import wire_codec
 from updraft.models.sampling import Sampling
+from updraft.models.stop import at_line_start
 from updraft.models.tokenizer import TextStream
 
 if TYPE_CHECKING:
@@ -36,18 +32,24 @@ class Generation:
     """Iterate once to get tokens as they are produced, then read `result`.
 
     When the cloud is needed and gone, decoding goes on with the edge's own exits: those tokens
-    are marked unverified, and the cloud is tried in the background until it is back.
+    are marked unverified, and the cloud is tried in the background until it is back. Where the
+    request says `repair`, the text then goes back to the last token that the cloud stands for:
+    a token whose position was given before replaces that one and all after it.
     """
 
     def __init__(self, engine: Engine, request: GenerationRequest, prompt: list[int]) -> None:
         self.request = request
         self.prompt_tokens = len(prompt)
-        self.result = GenerationResult(mode=request.mode)
+        self.result = GenerationResult(request.mode, request.wire)
         self._engine = engine
+        self._prompt = prompt
         self._tokens = list(prompt)
+        self._drawn: list[Drawn] = []
         self._sampling = Sampling(request.temperature, request.seed)
-        self._cost = CloudCost()
-        self._edge: EdgeSource | None = None
+        self._text = TextStream(engine.tokenizer, request.stop)
+        self._window = Window(engine.draft_model(request.mode), engine.draft_top(request.mode))
+        self._lookout = self._make_lookout()
+        self._collaboration: Collaboration | None = None
         self._local_upper: LocalUpper | None = None
         self._reconnect: Reconnect | None = None
         self._cancelled = threading.Event()
@@ -55,9 +57,9 @@ class Generation:
     @property
     def edge_s(self) -> float:
         """Seconds spent inside the runtime of this process so far."""
-        edge = self._edge.compute_s if self._edge is not None else 0.0
         upper = self._local_upper.compute_s if self._local_upper is not None else 0.0
-        return edge + upper
+        tuned = self._collaboration.edge_s if self._collaboration is not None else 0.0
+        return self._window.compute_s + upper + tuned
 
     def cancel(self) -> None:
         """Stop before the next token; may be called from any thread."""
@@ -66,22 +68,23 @@ class Generation:
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
         source: TokenSource | None = None
-        text = TextStream(self._engine.tokenizer, self.request.stop)
         try:
             source = self._first_source()
-            while len(self.result.tokens) < self.request.max_tokens:
+            while not self._complete():
                 if self._cancelled.is_set():
                     self.result.finish_reason = "cancelled"
                     break
                 source, drawn = self._draw(source)
-                piece = text.push(drawn.token)
-                stops = drawn.token == self._engine.tokenizer.end_of_text or text.stopped
-                if stops or len(self.result.tokens) + 1 == self.request.max_tokens:
-                    piece += text.finish()
-                yield self._record(drawn, piece)
-                if stops:
-                    self.result.finish_reason = "stop"
-                    break
+                if drawn is None:
+                    self.result.decisions["stop"] += 1
+                    if self.request.on_stop == "abstain":
+                        self.result.finish_reason = "abstained"
+                        break
+                    source = self._escalate(source)
+                    continue
+                yield self._record(drawn)
+                if self._complete() and (repaired := self._repair_at_the_end()) is not None:
+                    source = repaired
             self.result.total_s = perf_counter() - started
             self._end(source)
         except BaseException:
@@ -91,48 +94,71 @@ class Generation:
         finally:
             if self._reconnect is not None:
                 self._reconnect.abandon()
-            self.result.text = text.text
             self._account()
 
-    def _draw(self, source: TokenSource) -> tuple[TokenSource, Drawn]:
+    def settled(self) -> Iterator[GeneratedToken]:
+        """Iterate likewise, but give nothing that may be replaced: such tokens wait for the cloud.
+
+        What the cloud never came back for is given at the end.
+        """
+        waiting: list[GeneratedToken] = []
+        for token in self:
+            if token.verified or self.request.on_outage == "keep":
+                waiting = []  # replaced: this token starts where they did
+                yield token
+            else:
+                waiting.append(token)
+        yield from waiting
+
+    def _complete(self) -> bool:
+        return self._stops() or len(self._drawn) >= self.request.max_tokens
+
+    def _draw(self, source: TokenSource) -> tuple[TokenSource, Drawn | None]:
         """Return the next token, and the source that gives the ones after it."""
         try:
             if self._reconnect is not None and (session := self._reconnect.poll()) is not None:
-                source = self._collaborate(session)
-                self._reconnect = None
-            return source, source.next(self._tokens)
+                source = self._back(session)
+            drawn = source.next(self._tokens)
         except LinkError as error:
             source.cancel()
             source = self._alone(error)
-            return source, source.next(self._tokens)
+            drawn = source.next(self._tokens)
+        return source, drawn
 
     def _first_source(self) -> TokenSource:
-        mode, model = self.request.mode, self._engine.model
+        mode, engine = self.request.mode, self._engine
         if mode == "full":
-            split = self._engine.bundle.manifest.split
-            self._local_upper = LocalUpper(model, split, self._sampling)
-            return self._on_edge(NeverExit(), self._local_upper)
+            codec = wire_codec(engine.bundle, self.request.wire)
+            self._local_upper = LocalUpper(engine.model, self._window, codec, self._sampling)
+            return EdgeSource(self._window, NeverExit(), self._local_upper, self._sampling)
         if mode == "standalone":
-            return self._on_edge(StandaloneExit(self.request.theta), None)
-        assert self._engine.link is not None, "the engine checks that cloud modes have a link"
-        if self._engine.backoff.ready:
-            try:
-                source = self._collaborate(
-                    self._engine.link.open(self.request.wire, self._sampling)
-                )
-            except LinkError as error:
-                return self._alone(error)
-            self._engine.backoff.succeeded()
-            return source
-        return self._alone(None)
+            return self._standalone()
+        self._collaboration = Collaboration(
+            engine, self.request, self._window, len(self._prompt), self._lookout
+        )
+        if not engine.breaker.ready:
+            return self._alone(None)
+        return self._collaboration.start(self._tokens)
 
-    def _collaborate(self, session: CloudSession) -> TokenSource:
-        """Go on with the cloud, from the start or after an outage."""
-        if self.request.mode == "cloud":
-            remaining = self.request.max_tokens - len(self.result.tokens)
-            return CloudSource(session, self._tokens, remaining, self._cost)
-        upper = CloudUpper(session, CODECS[self.request.wire], self._cost)
-        return self._on_edge(ThresholdExit(self.request.theta), upper)
+    def _make_lookout(self) -> Lookout | None:
+        request = self.request
+        if request.stop_at is None:
+            return None
+        manifest, fresh = self._engine.bundle.manifest, at_line_start(request.prompt)
+        stopping = Stopping(manifest, request.stop_at, fresh)
+        return Lookout(stopping, self._engine.tokenizer, self.prompt_tokens)
+
+    def _escalate(self, source: TokenSource) -> TokenSource:
+        """Let the cloud decode the rest of the text."""
+        assert self._collaboration is not None, "the request checks that the mode has a cloud"
+        source.finish()
+        self._lookout = None
+        return self._collaboration.escalate(self._tokens)
+
+    def _standalone(self) -> EdgeSource:
+        return EdgeSource(
+            self._window, StandaloneExit(self.request.theta), None, self._sampling, self._lookout
+        )
 
     def _alone(self, error: LinkError | None) -> TokenSource:
         """Go on without the cloud and try it again in the background.
@@ -140,34 +166,59 @@ class Generation:
         Args:
             error: what has just failed; None while the cloud is known to be gone.
         """
-        assert self._engine.link is not None, "only cloud modes lose the cloud"
+        collaboration = self._collaboration
+        assert collaboration is not None, "only cloud modes lose the cloud"
         if error is not None:
-            self._engine.backoff.failed()
+            self._engine.breaker.failed()
             _log.warning("going on without the coordinator: %s", error)
         self.result.degraded = True
         if self.result.unverified_from is None:
             self.result.unverified_from = len(self._tokens)
-        self._reconnect = Reconnect(
-            self._engine.link, self._engine.backoff, self.request.wire, self._sampling
-        )
-        return self._on_edge(StandaloneExit(self.request.theta), None)
+        self._window.truncate(len(self._tokens))
+        sure = list(self._tokens)
+        self._reconnect = Reconnect(self._engine.breaker, lambda: collaboration.reopen(sure))
+        return self._standalone()
 
-    def _on_edge(self, policy: ExitPolicy, upper: LocalUpper | CloudUpper | None) -> EdgeSource:
-        """Use the edge's layers, and what they have computed of this text already."""
-        if self._edge is None:
-            split = self._engine.bundle.manifest.split
-            below = self._engine.model.below(split)
-            self._edge = EdgeSource(below, policy, upper, self._sampling)
-        else:
-            self._edge.policy = policy
-            self._edge.replace_upper(upper)
-        return self._edge
+    def _back(self, session: CloudSession) -> TokenSource:
+        """Go on with the cloud, which is there again."""
+        assert self._collaboration is not None, "only cloud modes lose the cloud"
+        self._reconnect = None
+        if self.request.on_outage == "repair":
+            assert self.result.unverified_from is not None, "it was set when the cloud was lost"
+            self._take_back(self.result.unverified_from)
+            self.result.unverified_from = None
+        return self._collaboration.go_on(session, self._tokens)
 
-    def _record(self, drawn: Drawn, piece: str) -> GeneratedToken:
+    def _repair_at_the_end(self) -> TokenSource | None:
+        """Wait for the cloud when a complete text still lacks its word."""
+        if self._reconnect is None or self.request.on_outage != "repair":
+            return None
+        session = self._reconnect.wait(self.request.repair_wait_s)
+        return None if session is None else self._back(session)
+
+    def _take_back(self, length: int) -> None:
+        """Shorten the text to `length` tokens."""
+        for drawn in self._drawn[length - self.prompt_tokens :]:
+            self.result.decisions[drawn.source] -= 1
+        del self._tokens[length:]
+        del self._drawn[length - self.prompt_tokens :]
+        del self.result.tokens[length - self.prompt_tokens :]
+        self._window.truncate(length)
+        if self._lookout is not None:
+            self._lookout.take_back(length)
+        self._text = TextStream(self._engine.tokenizer, self.request.stop)
+        for drawn in self._drawn:
+            self._text.push(drawn.token)
+
+    def _record(self, drawn: Drawn) -> GeneratedToken:
         position = len(self._tokens)
         self._tokens.append(drawn.token)
+        self._drawn.append(drawn)
         self.result.tokens.append(drawn.token)
         self.result.decisions[drawn.source] += 1
+        piece = self._text.push(drawn.token)
+        if self._complete():
+            piece += self._text.finish()
         verified = self._reconnect is None
         return GeneratedToken(
             position, drawn.token, piece, drawn.source, drawn.confidence, verified
@@ -177,16 +228,21 @@ class Generation:
         if self.result.finish_reason == "cancelled":
             source.cancel()
             return
+        if self.result.finish_reason != "abstained" and self._stops():
+            self.result.finish_reason = "stop"
         try:
             source.finish()
         except LinkError:
             source.cancel()  # every token is out already; the cloud has nothing to add
 
+    def _stops(self) -> bool:
+        ended = bool(self._drawn) and self._drawn[-1].token == self._engine.tokenizer.end_of_text
+        return ended or self._text.stopped
+
     def _account(self) -> None:
-        result, cost = self.result, self._cost
+        result = self.result
+        result.text = self._text.text
         result.edge_s = self.edge_s
-        result.cloud_s = cost.compute_s
-        result.comm_s = max(0.0, cost.waited_s - cost.compute_s)
-        result.cloud_calls, result.cloud_positions = cost.calls, cost.positions
-        result.uplink_bytes, result.downlink_bytes = cost.uplink_bytes, cost.downlink_bytes
+        if self._collaboration is not None:
+            self._collaboration.account(result)
         result.energy = self._engine.meter.energy(result.edge_s)

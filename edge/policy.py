@@ -11,6 +11,7 @@ class Decision(Enum):
 
     CONTINUE = "continue"
     EXIT = "exit"
+    STOP = "stop"
 
 
 class ExitPolicy(Protocol):

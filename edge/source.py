@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from updraft.edge.link import CloudSession, CloudToken
 from updraft.edge.policy import Decision, ExitPolicy
+from updraft.edge.session import CloudSession, CloudToken, NeedFrom, Verdict
+from updraft.edge.stopping import Lookout
+from updraft.edge.upstream import Upstream
+from updraft.edge.window import Window
+from updraft.errors import ProtocolError
 from updraft.models.codecs import WireCodec
-from updraft.models.context import window_start
-from updraft.models.partition import States
 from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model
 
 CLOUD = "cloud"
 _TOKEN_BYTES = 4
+
+T = TypeVar("T")
 
 
 class Drawn(NamedTuple):
@@ -29,8 +33,11 @@ class Drawn(NamedTuple):
 class TokenSource(Protocol):
     """Produces tokens of one text."""
 
-    def next(self, tokens: list[int]) -> Drawn:
+    def next(self, tokens: list[int]) -> Drawn | None:
         """Return the token that follows `tokens`, which only ever grow between calls.
+
+        Returns:
+            None to STOP: the continuation would be wrong.
 
         Raises:
             LinkError: the cloud is needed and cannot be used.
@@ -44,41 +51,57 @@ class TokenSource(Protocol):
 
 
 class CloudCost:
-    """What the cloud and the way to it have cost one generation so far."""
+    """What the cloud and the way to it have cost one generation so far.
+
+    Attributes:
+        calls: answers that came: tokens and verdicts.
+        stalls: times that nothing could be done but wait.
+        judged: drafts that the cloud judged, and `agreed`, those it would have drawn too.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
         self.positions = 0
         self.compute_s = 0.0
         self.waited_s = 0.0
-        self.uplink_bytes = 0
+        self.stalls = 0
+        self.judged = 0
+        self.agreed = 0
+        self.prompt_bytes = 0
         self.downlink_bytes = 0
 
-    def wait_for(self, answer: Callable[[], CloudToken]) -> CloudToken:
-        """Wait for an answer and count it; a wait in vain is counted too."""
+    def wait(self, answer: Callable[[], T]) -> T:
+        """Wait for an answer and count the time; a wait in vain counts too."""
+        self.stalls += 1
         started = perf_counter()
         try:
-            token = answer()
+            return answer()
         finally:
             self.waited_s += perf_counter() - started
+
+    def count(self, answer: CloudToken | Verdict) -> None:
+        """Count what an answer cost the cloud."""
         self.calls += 1
-        self.positions += token.computed_positions
-        self.compute_s += token.compute_s
-        self.downlink_bytes += _TOKEN_BYTES
-        return token
+        self.positions += answer.computed_positions
+        self.compute_s += answer.compute_s
+        if isinstance(answer, CloudToken):
+            self.downlink_bytes += _TOKEN_BYTES
+        else:
+            self.downlink_bytes += _TOKEN_BYTES * len(answer.tokens)
+            self.downlink_bytes += sum(
+                values.nbytes + (0 if tokens is None else _TOKEN_BYTES * len(tokens))
+                for tokens, values in answer.logits
+            )
 
 
 class Upper(Protocol):
     """The layers above the split, wherever they are."""
 
-    def restart(self) -> None:
-        """Forget everything: the window has moved."""
-
-    def take(self, position: int, states: States) -> None:
-        """Take the states after the split of the next positions of the window."""
+    def take(self) -> None:
+        """Take the states after the split that are new in the window."""
 
     def next(self, length: int, position: int) -> Drawn:
-        """Return the token that follows `length` states; `position` keys the sampling."""
+        """Return the token that follows `length` inputs; `position` keys the sampling."""
 
     def finish(self) -> None:
         """End in order."""
@@ -95,88 +118,82 @@ class EdgeSource:
     """
 
     def __init__(
-        self, model: Model, policy: ExitPolicy, upper: Upper | None, sampling: Sampling
+        self,
+        window: Window,
+        policy: ExitPolicy,
+        upper: Upper | None,
+        sampling: Sampling,
+        lookout: Lookout | None = None,
     ) -> None:
-        manifest = model.bundle.manifest
-        self.policy = policy
-        self.upper = upper
-        self._past_s = 0.0
-        self._model = model
+        self._window = window
+        self._policy = policy
+        self._upper = upper
         self._sampling = sampling
-        self._exits = [exit_.layer for exit_ in manifest.edge_exits]
-        self._limit = manifest.architecture.context_length
-        self._start = 0
-        self._taken = 0
-        self._sequence = model.new_sequence()
+        self._lookout = lookout
+        self._exits = [exit_.layer for exit_ in window.model.bundle.manifest.edge_exits]
 
-    def next(self, tokens: list[int]) -> Drawn:
-        self._follow(tokens)
-        position = len(tokens)
-        if self.policy.looks:
+    def next(self, tokens: list[int]) -> Drawn | None:
+        window, position = self._window, len(tokens)
+        window.follow(tokens, self._upper.take if self._upper is not None else None)
+        if self._policy.looks:
             for layer in self._exits:
-                self._advance(layer)
-                confidence = self._sequence.look(layer)
-                is_last = layer == self._exits[-1]
-                if self.policy.decide(confidence, is_last) is Decision.EXIT:
-                    token = self._sequence.pick(self._sampling, position)
+                decision, confidence = self._decide(tokens, layer)
+                if decision is Decision.STOP:
+                    return None
+                if decision is Decision.EXIT:
+                    token = window.sequence.pick(self._sampling, position)
                     return Drawn(token, f"exit_{layer}", confidence)
         self._advance(self._exits[-1])
-        assert self.upper is not None, "a policy that continues past the split needs an upper part"
-        return self.upper.next(self._sequence.length, position)
-
-    def replace_upper(self, upper: Upper | None) -> None:
-        """Go on with another upper part; it gets every state of the window again."""
-        self.upper, self._taken = upper, 0
+        assert self._upper is not None, "a policy that continues past the split needs an upper part"
+        return self._upper.next(window.sequence.length, position)
 
     def finish(self) -> None:
-        if self.upper is not None:
+        if self._upper is not None:
             self._advance(self._exits[-1])
-            self.upper.finish()
+            self._upper.finish()
 
     def cancel(self) -> None:
-        if self.upper is not None:
-            self.upper.cancel()
+        if self._upper is not None:
+            self._upper.cancel()
 
-    @property
-    def compute_s(self) -> float:
-        """Seconds spent inside the runtime below the split so far."""
-        return self._past_s + self._sequence.busy_s
-
-    def _follow(self, tokens: list[int]) -> None:
-        """Put in the tokens that are new; start over where the window has moved."""
-        start = window_start(len(tokens), self._limit)
-        if start != self._start:
-            self._past_s += self._sequence.busy_s
-            self._start, self._taken = start, 0
-            self._sequence = self._model.new_sequence()
-            if self.upper is not None:
-                self.upper.restart()
-        self._sequence.append(tokens[self._start + self._sequence.length :])
+    def _decide(self, tokens: list[int], layer: int) -> tuple[Decision, float]:
+        self._advance(layer)
+        sequence = self._window.sequence
+        confidence = sequence.look(layer)
+        if self._lookout is not None and self._lookout.stops(tokens, layer, sequence.probability):
+            return Decision.STOP, confidence
+        return self._policy.decide(confidence, layer == self._exits[-1]), confidence
 
     def _advance(self, layer: int) -> None:
-        self._sequence.advance(layer)
-        if layer == self._exits[-1] and self.upper is not None:
-            done = self._sequence.done(layer)
-            if done > self._taken:
-                self.upper.take(self._taken, self._sequence.states(layer, self._taken, done))
-                self._taken = done
+        self._window.sequence.advance(layer)
+        if layer == self._exits[-1] and self._upper is not None:
+            self._upper.take()
 
 
 class LocalUpper:
-    """The layers above the split in this process (`full`)."""
+    """The layers above the split in this process (`full`).
 
-    def __init__(self, model: Model, split: int, sampling: Sampling) -> None:
+    They get what the wire would make of the states, so that `full` says what `cloud` says.
+    """
+
+    def __init__(self, model: Model, window: Window, codec: WireCodec, sampling: Sampling) -> None:
         self._past_s = 0.0
-        self._model = model.above(split)
+        self._window = window
+        self._codec = codec
+        self._model = model.above(window.top)
         self._sampling = sampling
+        self._start = window.start
         self._sequence = self._model.new_sequence()
 
-    def restart(self) -> None:
-        self._past_s += self._sequence.busy_s
-        self._sequence = self._model.new_sequence()
-
-    def take(self, position: int, states: States) -> None:
-        self._sequence.append(states)
+    def take(self) -> None:
+        window = self._window
+        if self._start != window.start:
+            self._past_s += self._sequence.busy_s
+            self._start, self._sequence = window.start, self._model.new_sequence()
+        states = window.states(self._sequence.length, window.done)
+        if len(states):
+            payload = self._codec.encode(states)
+            self._sequence.append(self._codec.decode(payload, *states.shape))
 
     def next(self, length: int, position: int) -> Drawn:
         top = self._model.top
@@ -199,25 +216,25 @@ class LocalUpper:
 class CloudUpper:
     """The layers above the split in the cloud: states go up as they come, tokens when asked."""
 
-    def __init__(self, session: CloudSession, codec: WireCodec, cost: CloudCost) -> None:
+    def __init__(
+        self, window: Window, upstream: Upstream, session: CloudSession, cost: CloudCost
+    ) -> None:
+        self._window = window
+        self._upstream = upstream
         self._session = session
-        self._codec = codec
         self._cost = cost
-        self._epoch = 0
 
-    def restart(self) -> None:
-        self._epoch += 1
-
-    def take(self, position: int, states: States) -> None:
-        step = self._session.max_positions_per_frame
-        for first in range(0, len(states), step):
-            part = states[first : first + step]
-            payload = self._codec.encode(part)
-            self._session.send_states(self._epoch, position + first, len(part), payload)
-            self._cost.uplink_bytes += len(payload)
+    def take(self) -> None:
+        self._upstream.push(self._window.done)
 
     def next(self, length: int, position: int) -> Drawn:
-        answer = self._cost.wait_for(lambda: self._session.ask(self._epoch, length, position))
+        self._session.ask(self._upstream.epoch, length, position)
+        while not isinstance(answer := self._cost.wait(self._session.receive), CloudToken):
+            if not isinstance(answer, NeedFrom):
+                raise ProtocolError("the coordinator judged drafts where a token was asked for")
+            self._upstream.sent = min(self._upstream.sent, answer.position)
+            self._upstream.push(length)
+        self._cost.count(answer)
         return Drawn(answer.token, CLOUD, answer.confidence)
 
     def finish(self) -> None:
@@ -236,11 +253,14 @@ class CloudSource:
         self._session = session
         self._cost = cost
         self._ended = False
-        self._cost.uplink_bytes += _TOKEN_BYTES * len(tokens)
+        self._cost.prompt_bytes += _TOKEN_BYTES * len(tokens)
         session.generate(tokens, max_tokens)
 
     def next(self, tokens: list[int]) -> Drawn:
-        answer = self._cost.wait_for(self._session.receive)
+        answer = self._cost.wait(self._session.receive)
+        if not isinstance(answer, CloudToken):
+            raise ProtocolError("the coordinator answered a generation with something else")
+        self._cost.count(answer)
         self._ended = answer.last
         return Drawn(answer.token, CLOUD, answer.confidence)
 

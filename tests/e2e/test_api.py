@@ -49,8 +49,8 @@ def test_a_completion_has_text_usage_and_what_it_cost(complete, manifest):
     assert usage.completion_tokens == len(own["tokens"]) <= _TOKENS
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     width = manifest["architecture"]["width"]
-    assert own["bytes"]["up"] == 2 * width * (usage.total_tokens - 1)
-    assert own["mode"] == "threshold"
+    assert own["bytes"]["up"] >= 2 * width * (usage.total_tokens - 1)
+    assert own["mode"] == "lossless"
     assert not own["degraded"]
 
 

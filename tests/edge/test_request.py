@@ -66,12 +66,16 @@ def test_modes_that_need_the_cloud_are_modes():
 def test_a_result_prints_as_documented():
     result = GenerationResult(
         mode="threshold",
+        wire="int8",
         tokens=[5, 6],
         text="ab",
         finish_reason="stop",
         decisions={"exit_2": 1, "cloud": 1},
         cloud_calls=1,
         cloud_positions=4,
+        stalls=2,
+        judged=3,
+        agreed=2,
         uplink_bytes=2048,
         downlink_bytes=40,
         total_s=0.5,
@@ -84,11 +88,19 @@ def test_a_result_prints_as_documented():
     )
     assert json.loads(json.dumps(result.to_json())) == {
         "mode": "threshold",
+        "wire": "int8",
         "tokens": [5, 6],
         "text": "ab",
         "finish_reason": "stop",
         "decisions": {"exit_2": 1, "cloud": 1},
-        "cloud": {"calls": 1, "tokens": 4, "compute_s": 0.125},
+        "cloud": {
+            "calls": 1,
+            "tokens": 4,
+            "compute_s": 0.125,
+            "stalls": 2,
+            "judged": 3,
+            "agreed": 2,
+        },
         "bytes": {"up": 2048, "down": 40},
         "seconds": {"total": 0.5, "edge": 0.25, "cloud": 0.125, "comm": 0.125},
         "energy": {

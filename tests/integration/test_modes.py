@@ -3,6 +3,7 @@
 import pytest
 
 from updraft.edge.request import GenerationRequest
+from updraft.edge.session import Terms
 from updraft.models.sampling import Sampling
 
 _TOKENS = 32
@@ -160,8 +161,10 @@ def test_a_sliding_bundle_goes_on_beyond_its_context(
 
 def test_a_link_is_shared_by_modes_and_by_samplings(engine, wait_until):
     wait_until(lambda: engine.link.describe().sessions == 0)
-    sessions = [engine.link.open("fp16", Sampling(t, 5)) for t in (0.0, 1.0)]
+    sessions = [engine.link.open(Terms("fp16", Sampling(t, 5))) for t in (0.0, 1.0)]
+    for session in sessions:
+        session.opened.result()
     assert engine.link.describe().sessions == len(sessions)
     for session in sessions:
         session.finish()
-    assert engine.link.describe().sessions == 0
+    wait_until(lambda: engine.link.describe().sessions == 0)

@@ -1,0 +1,284 @@
+"""Draft ahead on the edge and let the cloud judge: all modes that speculate.
+
+The exit at the end of the edge's layers proposes token after token while what it has computed
+streams up; the cloud judges the same positions in groups. A verdict either confirms drafts or
+replaces one, and what was drafted after that one is void. Edge and cloud draw with the same
+noise, keyed by seed and position, so a draft is right exactly when the whole model would have
+drawn it: the text does not depend on the drafts, the network, or how positions were grouped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import prod
+from time import perf_counter
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.edge.estimate import LinkEstimate
+from updraft.edge.online import OnlineLambda
+from updraft.edge.pilot import Tuning
+from updraft.edge.session import CloudSession, Event, NeedFrom, Verdict
+from updraft.edge.source import CLOUD, CloudCost, Drawn
+from updraft.edge.stopping import Lookout
+from updraft.edge.upstream import Sent, Upstream
+from updraft.edge.window import Window
+from updraft.errors import ProtocolError
+from updraft.models.sampling import Sampling
+
+
+class Draft(NamedTuple):
+    """A token that waits for its verdict.
+
+    Attributes:
+        logits: what a combination keeps of the small model until the large one's logits come.
+    """
+
+    token: int
+    confidence: float
+    committed: bool
+    logits: NDArray[np.float32] | None
+
+
+class Combination(Protocol):
+    """Combines the large model's logits with those of small models on the edge (FS-GEN)."""
+
+    def propose(
+        self, text: list[int], logits: NDArray[np.float32], position: int
+    ) -> tuple[int, NDArray[np.float32]]:
+        """Return the token to draft after `text`, and what `choose` will need of it.
+
+        Args:
+            logits: of the edge's last exit; overwritten later.
+        """
+
+    def choose(
+        self,
+        kept: NDArray[np.float32],
+        tokens: NDArray[np.int64] | None,
+        logits: NDArray[np.float32],
+        position: int,
+    ) -> int:
+        """Return the final token at `position` of the text.
+
+        Args:
+            kept: what `propose` gave.
+            tokens: the tokens that the large model's `logits` belong to; None: all.
+        """
+
+    def take_back(self, length: int) -> None:
+        """Forget the text from `length` on."""
+
+
+class SpeculativeSource:
+    """Gives out tokens once they are certain: judged, or kept for good when they were drafted.
+
+    Args:
+        text_end: length of the text when it is complete; nothing is drafted beyond.
+        commitment: from which confidence a draft is kept; None: every draft waits for its
+            verdict.
+        combination: chooses the tokens from both sides' logits; None: the cloud judges.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        upstream: Upstream,
+        session: CloudSession,
+        sampling: Sampling,
+        tuning: Tuning,
+        cost: CloudCost,
+        estimate: LinkEstimate,
+        text_end: int,
+        end_of_text: int,
+        commitment: OnlineLambda | None = None,
+        combination: Combination | None = None,
+        lookout: Lookout | None = None,
+    ) -> None:
+        self._window = window
+        self._upstream = upstream
+        self._session = session
+        self._sampling = sampling
+        self._tuning = tuning
+        self._cost = cost
+        self._estimate = estimate
+        self._text_end = text_end
+        self._end_of_text = end_of_text
+        self._commitment = commitment
+        self._combination = combination
+        self._lookout = lookout
+        self._stopped = False
+        self._text: list[int] = []
+        self._judged = 0
+        self._drafts: deque[Draft] = deque()
+        self._kept = 0  # open drafts, the first ones, that were given out already
+        self._ungrouped = 0  # drafts since the last flush
+        self._flushes: deque[tuple[int, float]] = deque()
+        self._certain: deque[Drawn] = deque()
+        self._greeted = False
+        self._first_bytes = 0
+
+    def next(self, tokens: list[int]) -> Drawn | None:
+        if not self._text:
+            self._text, self._judged = list(tokens), len(tokens)
+        while not self._certain:
+            if self._stopped and not self._drafts:
+                return None
+            if self._may_draft():
+                self._draft()
+                event = self._session.poll()
+            else:
+                event = self._cost.wait(lambda: self._session.receive(self._estimate.patience_s))
+            if event is not None:
+                self._handle(event)
+        return self._certain.popleft()
+
+    def finish(self) -> None:
+        self._session.finish()
+
+    def cancel(self) -> None:
+        self._session.cancel()
+
+    def _may_draft(self) -> bool:
+        if self._stopped or not self._drafts:
+            return not self._stopped
+        length = len(self._text)
+        if length == self._text_end or self._text[-1] == self._end_of_text:
+            return False
+        # The window moves once nothing of the old one is open.
+        return not self._window.moves(length) and self._survival() >= self._tuning.survival
+
+    def _survival(self) -> float:
+        """Return the estimated probability that no open draft will be replaced."""
+        return prod(draft.confidence for draft in self._drafts if not draft.committed)
+
+    def _draft(self) -> None:
+        window, position = self._window, len(self._text)
+        window.follow(self._text, lambda: self._upstream.push(window.done))
+        window.sequence.advance(window.top)
+        confidence = window.sequence.look(window.top)
+        if self._stops():
+            self._stopped = True
+            self._push(flush=bool(self._drafts))
+            return
+        logits = None
+        if self._combination is None:
+            token = window.sequence.pick(self._sampling, position)
+        else:
+            own = window.sequence.logits
+            token, logits = self._combination.propose(self._text, own, position)
+        committed = self._commitment is not None and confidence >= self._commitment.commit_from
+        self._drafts.append(Draft(token, confidence, committed, logits))
+        self._text.append(token)
+        self._give_kept()
+        self._ungrouped += 1
+        flush = (
+            self._ungrouped >= self._tuning.group
+            or confidence < self._tuning.flush_below
+            or not self._may_draft()
+        )
+        if flush or window.done - self._upstream.sent >= self._tuning.frame:
+            self._push(flush)
+
+    def _stops(self) -> bool:
+        if self._lookout is None:
+            return False
+        probability = self._window.sequence.probability
+        return self._lookout.stops(self._text, self._window.top, probability)
+
+    def _push(self, flush: bool) -> None:
+        """Send what was not sent, with the open drafts that stand after it."""
+        first = self._judged - 1 - self._window.start
+        sent = [Sent(first + i, d.token, d.committed) for i, d in enumerate(self._drafts)]
+        # Where the text stops, the last state has no draft and stays here.
+        stop = first + len(sent) if sent else self._window.done
+        self._upstream.push(stop, sent, flush)
+        if flush:
+            self._ungrouped = 0
+            self._flushes.append((len(self._text), perf_counter()))
+            if not self._first_bytes:
+                self._first_bytes = self._upstream.payload_bytes
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, NeedFrom):
+            if event.epoch == self._upstream.epoch:
+                self._upstream.sent = min(self._upstream.sent, event.position)
+                self._push(flush=True)
+        elif isinstance(event, Verdict):
+            if event.epoch == self._upstream.epoch:
+                self._take(event)
+        else:
+            raise ProtocolError("the coordinator sent a token that nobody asked for")
+
+    def _take(self, verdict: Verdict) -> None:
+        known = self._judged - 1 - self._window.start - verdict.position
+        if not 0 <= known <= len(verdict.tokens) <= known + len(self._drafts):
+            raise ProtocolError(
+                f"the coordinator judged {len(verdict.tokens)} drafts after position "
+                f"{verdict.position} of the window; {len(self._drafts)} are open after "
+                f"{self._judged - 1 - self._window.start}"
+            )
+        self._cost.count(verdict)
+        self._time(verdict)
+        for i in range(known, len(verdict.tokens)):
+            token = verdict.tokens[i]
+            kept = self._drafts[0].logits
+            if self._combination is not None and kept is not None:
+                token = self._combination.choose(kept, *verdict.logits[i], self._judged)
+            if not self._confirm(token, verdict.confidences[i]):
+                return
+        self._give_kept()
+
+    def _confirm(self, token: int, confidence: float) -> bool:
+        """Close the first open draft with its verdict; returns whether those after it hold."""
+        draft = self._drafts.popleft()
+        self._judged += 1
+        given = self._kept > 0
+        self._kept = max(0, self._kept - 1)
+        agrees = token == draft.token
+        self._cost.judged += 1
+        self._cost.agreed += agrees
+        if self._commitment is not None:
+            self._commitment.learn(draft.confidence, committed=draft.committed, wrong=not agrees)
+        if agrees or draft.committed:
+            if not given:
+                self._certain.append(self._drawn(draft))
+            return True
+        self._certain.append(Drawn(token, CLOUD, confidence))
+        self._text[self._judged - 1 :] = [token]
+        self._drafts.clear()
+        self._stopped = False
+        if self._lookout is not None:
+            self._lookout.take_back(self._judged - 1)
+        self._flushes.clear()
+        self._ungrouped = 0
+        self._window.truncate(self._judged - 1)
+        if self._combination is not None:
+            self._combination.take_back(self._judged - 1)
+        self._upstream.take_back(self._judged - 1 - self._window.start)
+        return False
+
+    def _give_kept(self) -> None:
+        """Give out committed drafts that no open draft stands before."""
+        while self._kept < len(self._drafts) and self._drafts[self._kept].committed:
+            self._certain.append(self._drawn(self._drafts[self._kept]))
+            self._kept += 1
+
+    def _drawn(self, draft: Draft) -> Drawn:
+        return Drawn(draft.token, f"exit_{self._window.top}", draft.confidence)
+
+    def _time(self, verdict: Verdict) -> None:
+        if not self._greeted:
+            # Opening took a round trip; the first verdict took that and the prompt's upload.
+            self._greeted = True
+            self._estimate.round_trip(self._session.opened.result().seconds, 0.0)
+            waited_s = perf_counter() - self._flushes.popleft()[1] if self._flushes else 0.0
+            uploading_s = waited_s - verdict.compute_s - self._estimate.round_trip_s
+            self._estimate.upload(self._first_bytes, uploading_s)
+            return
+        end = verdict.position + len(verdict.tokens) + 1 + self._window.start
+        while self._flushes and self._flushes[0][0] <= end:
+            _, sent_at = self._flushes.popleft()
+            self._estimate.round_trip(perf_counter() - sent_at, verdict.compute_s)

@@ -1,0 +1,109 @@
+"""The way up: what the cloud has of a window, and what it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from updraft.edge.session import FRAME_POSITIONS, CloudSession, Inputs, Revival
+from updraft.edge.window import Window
+from updraft.models.codecs import WireCodec
+
+# Positions of a prompt beyond these travel on a stream of their own.
+_DIRECT = 128
+
+
+class Sent(NamedTuple):
+    """A token that the edge put after the input at `position` of the window, to be judged."""
+
+    position: int
+    token: int
+    committed: bool
+
+
+class Upstream:
+    """Sends a window's inputs to one session, each position once unless the cloud asks again.
+
+    Attributes:
+        sent: positions of the window that are on their way or there.
+        payload_bytes: bytes of inputs that went up so far, those of earlier sessions included.
+    """
+
+    def __init__(self, window: Window, codec: WireCodec | None) -> None:
+        """Args: codec: how states are encoded; None: token ids go up in their place."""
+        self.sent = 0
+        self.epoch = 0
+        self.payload_bytes = 0
+        self._window = window
+        self._codec = codec
+        self._start = window.start
+        self._session: CloudSession | None = None
+
+    def attach(self, session: CloudSession, sent: int) -> None:
+        """Go on over another stream, whose session has `sent` positions."""
+        self._session, self.sent = session, sent
+
+    def push(self, stop: int, drafts: Sequence[Sent] = (), flush: bool = False) -> None:
+        """Send the inputs up to position `stop` of the window that were not sent.
+
+        Args:
+            drafts: tokens after these inputs that are to be judged, by position.
+            flush: the drafts so far are to be judged now.
+        """
+        assert self._session is not None, "attach a session first"
+        self._follow_window()
+        bulk, first = [], self.sent
+        while first < stop:
+            last = min(first + FRAME_POSITIONS, stop)
+            frame = self._frame(first, last, drafts, flush and last == stop)
+            self.payload_bytes += len(frame.payload)
+            if first >= _DIRECT and not frame.drafts:
+                bulk.append(frame)
+            else:
+                self._session.send(frame)
+            first = last
+        if bulk:
+            self._session.upload(bulk)
+        self.sent = max(self.sent, stop)
+
+    def take_back(self, position: int) -> None:
+        """Void what was sent from `position` on: the text is another from there."""
+        self.epoch += 1
+        self.sent = min(self.sent, position)
+
+    def revival(self, session_id: str, length: int) -> Revival:
+        """Return how to take the session up again, sure of `length` inputs of the window."""
+        self._follow_window()
+        self.epoch += 1
+        if self._codec is None:
+            prefix = self._payload(0, length)
+        else:
+            width = self._window.model.bundle.manifest.architecture.width
+            prefix = self._codec.decode(self._payload(0, length), length, width).tobytes()
+        prefix_hash = hashlib.blake2b(prefix, digest_size=16).digest()
+        return Revival(session_id, self.epoch, length, prefix_hash)
+
+    def _follow_window(self) -> None:
+        if self._start != self._window.start:
+            self._start = self._window.start
+            self.take_back(0)
+
+    def _frame(self, first: int, last: int, drafts: Sequence[Sent], flush: bool) -> Inputs:
+        own = [draft for draft in drafts if first <= draft.position < last]
+        committed = [draft.committed for draft in own]
+        return Inputs(
+            self.epoch,
+            first,
+            last - first,
+            self._payload(first, last),
+            [draft.token for draft in own],
+            committed if any(committed) else (),
+            flush,
+            self._start,
+        )
+
+    def _payload(self, first: int, last: int) -> bytes:
+        if self._codec is None:
+            return self._window.tokens(first, last).astype("<u4").tobytes()
+        return self._codec.encode(self._window.states(first, last))
