@@ -58,25 +58,26 @@ def collab(
         raise RuntimeMissing(
             f"{', '.join(missing)} not installed: pip install 'updraft[cpu,bench]'"
         )
-    from updraft.benchmarks.collab import run
     from updraft.benchmarks.collab.plan import TIERS, parse_link
+    from updraft.benchmarks.collab.results import left_out, read_notes, save, to_json
+    from updraft.benchmarks.collab.run import measure, over
     from updraft.benchmarks.measures.report import terminal
 
     plan = TIERS[tier.value]
     if links:
-        plan = run.over(plan, [parse_link(text) for text in links])
+        plan = over(plan, [parse_link(text) for text in links])
     console = Console(stderr=True)
-    results = run.measure(open_bundle(bundle or shipped_bundle()), plan, console)
+    results = measure(open_bundle(bundle or shipped_bundle()), plan, console)
     if as_json:
-        print(run.to_json(results))
+        print(to_json(results))
     else:
         out = Console(width=max(console.width, _TABLE_WIDTH))
-        for table in results.tables(run.read_notes(output) if output else {}):
+        for table in results.tables(read_notes(output) if output else {}):
             out.print(terminal(table))
     if output is not None:
-        names = run.save(results, output)
+        names = save(results, output)
         console.print(f"wrote {', '.join(names)} into {output}", markup=False)
-    for told in run.left_out(results):
+    for told in left_out(results):
         console.print(f"left out: {told}", style="yellow", markup=False)
     for fault in results.faults:
         console.print(f"FAILED {fault}", style="red", markup=False)

@@ -15,6 +15,7 @@ from rich.table import Table
 from updraft.cli import calibrate
 from updraft.errors import BundleError, RequestError, RuntimeMissing
 from updraft.models.bundle import Bundle, open_bundle
+from updraft.models.guarantee import holds
 from updraft.models.manifest import Precision
 from updraft.models.shipped import shipped_bundle
 
@@ -117,7 +118,8 @@ def inspect(folder: Folder = None, as_json: AsJson = False) -> None:
         table.add_row(head, "head", f"{manifest.files[head].bytes / 1e6:.2f}", measured)
     console.print(table)
     for guarantee in manifest.guarantees:
-        console.print(f"guarantee: {calibrate.describe(guarantee)}")
+        kind = "guarantee" if holds(guarantee, bundle) else "void guarantee"
+        console.print(f"{kind}: {calibrate.describe(guarantee)}")
     for key, value in manifest.provenance.items():
         console.print(f"{key}: {value}")
 

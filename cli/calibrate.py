@@ -20,6 +20,7 @@ from updraft.cli.prompt_file import read_prompts
 from updraft.edge.request import GenerationRequest
 from updraft.errors import BundleError, RequestError
 from updraft.models.bundle import Bundle, open_bundle
+from updraft.models.guarantee import Calibrator, Terms, keep_guarantees, refuse_test_prompts
 from updraft.models.manifest import CodecName, Guarantee
 from updraft.models.risk import Trial
 from updraft.models.shipped import shipped_bundle
@@ -52,8 +53,6 @@ def calibrate(
     Of the tokens that a sequence keeps, at most a share of epsilon on average are such that the
     whole model would have said another one: with probability 1 - delta over the prompts given.
     """
-    from updraft.models.guarantee import Calibrator, Terms, keep_guarantees, refuse_test_prompts
-
     accepted = sorted({*(epsilon or [0.02])})
     for name, value in (*(("epsilon", value) for value in accepted), ("delta", delta)):
         if not 0 < value < 1:

@@ -49,8 +49,10 @@ def running(arguments: Sequence[str]) -> Iterator[Endpoint]:
     assert process.stdout is not None, "a pipe was asked for"
     assert process.stderr is not None, "a pipe was asked for"
     lines: Queue[str] = Queue()
-    for stream in (process.stdout, process.stderr):
-        threading.Thread(target=_pump, args=(stream, lines), daemon=True).start()
+    streams = (process.stdout, process.stderr)
+    pumps = [threading.Thread(target=_pump, args=(s, lines), daemon=True) for s in streams]
+    for pump in pumps:
+        pump.start()
     try:
         yield _wait_for_endpoint(arguments, lines)
     finally:
@@ -60,6 +62,8 @@ def running(arguments: Sequence[str]) -> Iterator[Endpoint]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for pump in pumps:
+            pump.join()
 
 
 def _wait_for_endpoint(arguments: Sequence[str], lines: Queue[str]) -> Endpoint:
@@ -79,6 +83,7 @@ def _wait_for_endpoint(arguments: Sequence[str], lines: Queue[str]) -> Endpoint:
 
 
 def _pump(stream: IO[str], lines: Queue[str]) -> None:
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put("")

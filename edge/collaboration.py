@@ -46,7 +46,7 @@ class Collaboration:
             request.wire, self._sampling, ids, request.plausible_from if combined else None
         )
         self._tuned = engine.tuned_window() if request.mode == "proxy" else None
-        self._upstream = Upstream(window, None if ids else codec)
+        self._upstream = Upstream(window, None if ids else codec, request.max_uplink_bytes)
         self._session: CloudSession | None = None
 
     def start(self, tokens: list[int]) -> TokenSource:
@@ -54,21 +54,13 @@ class Collaboration:
         assert self._engine.link is not None, "the engine checks that cloud modes have a link"
         return self._source(self._engine.link.open(self._terms), 0, tokens)
 
-    def reopen(self, tokens: list[int]) -> CloudSession:
-        """Take the session up again, or open another when it never was open.
-
-        Args:
-            tokens: the part of the text that the cloud stands for.
-        """
+    def reopen(self) -> CloudSession:
+        """Take the session up again, or open another when it never was open."""
         link, last = self._engine.link, self._session
         assert link is not None, "the engine checks that cloud modes have a link"
         if last is None or not last.opened.done() or last.opened.exception() is not None:
             return link.open(self._terms)
-        # The state of the last token is computed only after its verdict: it may be missing.
-        length = max(0, min(len(tokens) - 1 - self._window.start, self._window.done))
-        return link.resume(
-            self._terms, self._upstream.revival(last.opened.result().session_id, length)
-        )
+        return link.resume(self._terms, self._upstream.revival(last.opened.result().session_id))
 
     def go_on(self, session: CloudSession, tokens: list[int]) -> TokenSource:
         """Return the source of further tokens over a session that is open."""
@@ -79,20 +71,20 @@ class Collaboration:
         """Seconds that the tuned small model of `proxy` took on this device so far."""
         return 0.0 if self._tuned is None else self._tuned.compute_s
 
-    def escalate(self, tokens: list[int]) -> TokenSource:
-        """Return the source of further tokens when the cloud decodes the rest of the text."""
+    def escalate(self) -> None:
+        """From now on, let the cloud decode the rest of the text."""
         self._request = replace(self._request, mode="cloud", stop_at=None)
         self._lookout = None
-        return self.start(tokens)
 
     def account(self, result: GenerationResult) -> None:
         """Write down what the cloud and the way to it cost."""
         cost = self._cost
-        if self._request.mode not in COMBINED_MODES:
+        if self._terms.logits_above is None:  # else the edge judged, by another formula
             self._engine.pilot.learn(cost.judged, cost.agreed)
         result.cloud_s = cost.compute_s
         result.comm_s = max(0.0, cost.waited_s - cost.compute_s)
         result.cloud_calls, result.cloud_positions = cost.calls, cost.positions
+        result.foreseen = cost.foreseen
         result.stalls, result.judged, result.agreed = cost.stalls, cost.judged, cost.agreed
         result.uplink_bytes = self._upstream.payload_bytes + cost.prompt_bytes
         result.downlink_bytes = cost.downlink_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from updraft.edge.collaboration import Collaboration
@@ -16,7 +16,7 @@ from updraft.edge.session import CloudSession
 from updraft.edge.source import Drawn, EdgeSource, LocalUpper, TokenSource
 from updraft.edge.stopping import Lookout, Stopping
 from updraft.edge.window import Window
-from updraft.errors import LinkError
+from updraft.errors import LinkClosed, LinkError
 from updraft.models.codecs import wire_codec
 from updraft.models.sampling import Sampling
 from updraft.models.stop import at_line_start
@@ -24,6 +24,9 @@ from updraft.models.tokenizer import TextStream
 
 if TYPE_CHECKING:
     from updraft.edge.engine import Engine
+
+# How often a complete text looks whether the cloud is back.
+_LOOK_AGAIN_S = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +36,9 @@ class Generation:
 
     When the cloud is needed and gone, decoding goes on with the edge's own exits: those tokens
     are marked unverified, and the cloud is tried in the background until it is back. Where the
-    request says `repair`, the text then goes back to the last token that the cloud stands for:
-    a token whose position was given before replaces that one and all after it.
+    request says `repair`, the text then goes back to the last token that the cloud stands for, as
+    soon as there is a token to follow it: a token whose position was given before replaces that
+    one and all after it.
     """
 
     def __init__(self, engine: Engine, request: GenerationRequest, prompt: list[int]) -> None:
@@ -51,7 +55,9 @@ class Generation:
         self._lookout = self._make_lookout()
         self._collaboration: Collaboration | None = None
         self._local_upper: LocalUpper | None = None
+        self._source: TokenSource | None = None
         self._reconnect: Reconnect | None = None
+        self._abstained = False
         self._cancelled = threading.Event()
 
     @property
@@ -67,29 +73,20 @@ class Generation:
 
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
-        source: TokenSource | None = None
         try:
-            source = self._first_source()
-            while not self._complete():
-                if self._cancelled.is_set():
-                    self.result.finish_reason = "cancelled"
-                    break
-                source, drawn = self._draw(source)
-                if drawn is None:
-                    self.result.decisions["stop"] += 1
-                    if self.request.on_stop == "abstain":
-                        self.result.finish_reason = "abstained"
+            self._begin()
+            while not self._cancelled.is_set():
+                if self._complete():
+                    if (drawn := self._mend()) is None:
                         break
-                    source = self._escalate(source)
-                    continue
+                elif (drawn := self._draw()) is None:
+                    continue  # the text stops here, or the cloud takes it over
                 yield self._record(drawn)
-                if self._complete() and (repaired := self._repair_at_the_end()) is not None:
-                    source = repaired
             self.result.total_s = perf_counter() - started
-            self._end(source)
+            self._end()
         except BaseException:
-            if source is not None:
-                source.cancel()
+            if self._source is not None:
+                self._source.cancel()
             raise
         finally:
             if self._reconnect is not None:
@@ -103,42 +100,62 @@ class Generation:
         """
         waiting: list[GeneratedToken] = []
         for token in self:
-            if token.verified or self.request.on_outage == "keep":
+            if waiting and token.position <= waiting[-1].position:
                 waiting = []  # replaced: this token starts where they did
+            if token.verified or self.request.on_outage == "keep":
                 yield token
             else:
                 waiting.append(token)
-        yield from waiting
+        # What was taken back and not replaced, because the text stopped there, is left out.
+        yield from (token for token in waiting if token.position < len(self._tokens))
 
     def _complete(self) -> bool:
-        return self._stops() or len(self._drawn) >= self.request.max_tokens
+        return self._abstained or self._stops() or len(self._drawn) >= self.request.max_tokens
 
-    def _draw(self, source: TokenSource) -> tuple[TokenSource, Drawn | None]:
-        """Return the next token, and the source that gives the ones after it."""
-        try:
-            if self._reconnect is not None and (session := self._reconnect.poll()) is not None:
-                source = self._back(session)
-            drawn = source.next(self._tokens)
-        except LinkError as error:
-            source.cancel()
-            source = self._alone(error)
-            drawn = source.next(self._tokens)
-        return source, drawn
-
-    def _first_source(self) -> TokenSource:
+    def _begin(self) -> None:
         mode, engine = self.request.mode, self._engine
         if mode == "full":
             codec = wire_codec(engine.bundle, self.request.wire)
             self._local_upper = LocalUpper(engine.model, self._window, codec, self._sampling)
-            return EdgeSource(self._window, NeverExit(), self._local_upper, self._sampling)
+            self._source = EdgeSource(self._window, NeverExit(), self._local_upper, self._sampling)
+            return
         if mode == "standalone":
-            return self._standalone()
+            self._source = self._standalone()
+            return
         self._collaboration = Collaboration(
             engine, self.request, self._window, len(self._prompt), self._lookout
         )
         if not engine.breaker.ready:
-            return self._alone(None)
-        return self._collaboration.start(self._tokens)
+            self._go_alone(None)
+            return
+        try:
+            self._source = self._collaboration.start(self._tokens)
+        except LinkError as error:
+            self._go_alone(error)
+
+    def _draw(self) -> Drawn | None:
+        """Return the next token; None where the text stops or the cloud takes it over."""
+        try:
+            if self._reconnect is not None and (session := self._reconnect.poll()) is not None:
+                return self._come_back(session)
+            return self._next()
+        except LinkError as error:
+            self._go_alone(error)
+            return self._next()
+
+    def _next(self) -> Drawn | None:
+        assert self._source is not None, "it was made in the beginning"
+        return self._heed(self._source.next(self._tokens))
+
+    def _heed(self, drawn: Drawn | None) -> Drawn | None:
+        """Do what was asked where a source says STOP."""
+        if drawn is None:
+            self.result.decisions["stop"] += 1
+            if self.request.on_stop == "abstain":
+                self._abstained = True
+            else:
+                self._escalate()
+        return drawn
 
     def _make_lookout(self) -> Lookout | None:
         request = self.request
@@ -148,19 +165,24 @@ class Generation:
         stopping = Stopping(manifest, request.stop_at, fresh)
         return Lookout(stopping, self._engine.tokenizer, self.prompt_tokens)
 
-    def _escalate(self, source: TokenSource) -> TokenSource:
-        """Let the cloud decode the rest of the text."""
+    def _escalate(self) -> None:
+        """Let the cloud decode the rest of the text, once it is there."""
         assert self._collaboration is not None, "the request checks that the mode has a cloud"
-        source.finish()
+        assert self._source is not None, "it said STOP"
         self._lookout = None
-        return self._collaboration.escalate(self._tokens)
+        self._collaboration.escalate()
+        if self._reconnect is None:
+            self._source.finish()
+            self._source = self._collaboration.start(self._tokens)
+        else:
+            self._source = self._standalone()
 
     def _standalone(self) -> EdgeSource:
         return EdgeSource(
             self._window, StandaloneExit(self.request.theta), None, self._sampling, self._lookout
         )
 
-    def _alone(self, error: LinkError | None) -> TokenSource:
+    def _go_alone(self, error: LinkError | None) -> None:
         """Go on without the cloud and try it again in the background.
 
         Args:
@@ -171,30 +193,62 @@ class Generation:
         if error is not None:
             self._engine.breaker.failed()
             _log.warning("going on without the coordinator: %s", error)
+        if self._source is not None:
+            self._source.cancel()
         self.result.degraded = True
         if self.result.unverified_from is None:
             self.result.unverified_from = len(self._tokens)
-        self._window.truncate(len(self._tokens))
-        sure = list(self._tokens)
-        self._reconnect = Reconnect(self._engine.breaker, lambda: collaboration.reopen(sure))
-        return self._standalone()
+        self._rewind(len(self._tokens))
+        self._reconnect = Reconnect(self._engine.breaker, collaboration.reopen)
+        self._source = self._standalone()
 
-    def _back(self, session: CloudSession) -> TokenSource:
-        """Go on with the cloud, which is there again."""
-        assert self._collaboration is not None, "only cloud modes lose the cloud"
-        self._reconnect = None
+    def _come_back(self, session: CloudSession) -> Drawn | None:
+        """Go on with the cloud, which is there again, and return what it says next.
+
+        What was decoded meanwhile is given up for nothing less than a token in its place: a
+        coordinator that opens sessions and then fails must not hold the text up for ever.
+
+        Raises:
+            LinkError: it failed again; the text is what it was.
+        """
+        collaboration, sure = self._collaboration, self._tokens
+        assert collaboration is not None, "only cloud modes lose the cloud"
         if self.request.on_outage == "repair":
             assert self.result.unverified_from is not None, "it was set when the cloud was lost"
-            self._take_back(self.result.unverified_from)
+            sure = self._tokens[: self.result.unverified_from]
+        self._rewind(len(sure))
+        self._source = collaboration.go_on(session, sure)
+        drawn = self._source.next(sure)
+        self._engine.breaker.succeeded()
+        self._reconnect = None
+        if self.request.on_outage == "repair":
+            self._take_back(len(sure))
             self.result.unverified_from = None
-        return self._collaboration.go_on(session, self._tokens)
+        return self._heed(drawn)
 
-    def _repair_at_the_end(self) -> TokenSource | None:
-        """Wait for the cloud when a complete text still lacks its word."""
-        if self._reconnect is None or self.request.on_outage != "repair":
+    def _mend(self) -> Drawn | None:
+        """Wait until the cloud is back and replaces the end of a text that lacks its word."""
+        if self.request.on_outage != "repair":
             return None
-        session = self._reconnect.wait(self.request.repair_wait_s)
-        return None if session is None else self._back(session)
+        deadline = monotonic() + self.request.repair_wait_s
+        while self._reconnect is not None and not self._cancelled.is_set():
+            try:
+                if (session := self._reconnect.poll()) is not None:
+                    return self._come_back(session)
+            except LinkClosed:
+                return None  # by us: it will not be back
+            except LinkError as error:
+                self._go_alone(error)
+            if monotonic() >= deadline:
+                break
+            self._cancelled.wait(_LOOK_AGAIN_S)
+        return None
+
+    def _rewind(self, length: int) -> None:
+        """Let what follows the text forget what it saw beyond `length` tokens."""
+        self._window.truncate(length)
+        if self._lookout is not None:
+            self._lookout.take_back(length)
 
     def _take_back(self, length: int) -> None:
         """Shorten the text to `length` tokens."""
@@ -203,9 +257,9 @@ class Generation:
         del self._tokens[length:]
         del self._drawn[length - self.prompt_tokens :]
         del self.result.tokens[length - self.prompt_tokens :]
-        self._window.truncate(length)
-        if self._lookout is not None:
-            self._lookout.take_back(length)
+        if self._abstained:
+            self._abstained = False
+            self.result.decisions["stop"] -= 1
         self._text = TextStream(self._engine.tokenizer, self.request.stop)
         for drawn in self._drawn:
             self._text.push(drawn.token)
@@ -224,16 +278,20 @@ class Generation:
             position, drawn.token, piece, drawn.source, drawn.confidence, verified
         )
 
-    def _end(self, source: TokenSource) -> None:
-        if self.result.finish_reason == "cancelled":
-            source.cancel()
+    def _end(self) -> None:
+        assert self._source is not None, "it was made in the beginning"
+        if self._cancelled.is_set() and not self._complete():
+            self.result.finish_reason = "cancelled"
+            self._source.cancel()
             return
-        if self.result.finish_reason != "abstained" and self._stops():
+        if self._abstained:
+            self.result.finish_reason = "abstained"
+        elif self._stops():
             self.result.finish_reason = "stop"
         try:
-            source.finish()
+            self._source.finish()
         except LinkError:
-            source.cancel()  # every token is out already; the cloud has nothing to add
+            self._source.cancel()  # every token is out already; the cloud has nothing to add
 
     def _stops(self) -> bool:
         ended = bool(self._drawn) and self._drawn[-1].token == self._engine.tokenizer.end_of_text
@@ -245,4 +303,6 @@ class Generation:
         result.edge_s = self.edge_s
         if self._collaboration is not None:
             self._collaboration.account(result)
+            if result.cloud_calls and not result.degraded:
+                self._engine.breaker.succeeded()
         result.energy = self._engine.meter.energy(result.edge_s)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import monotonic
 
 from updraft.edge.session import CloudSession
 from updraft.errors import LinkError
 
 _FIRST_DELAY_S = 0.25
 _LARGEST_DELAY_S = 5.0
-_LOOK_AGAIN_S = 0.01
 
 
 class Breaker:
@@ -31,7 +30,9 @@ class Breaker:
         return monotonic() >= self._not_before
 
     def failed(self) -> None:
-        """Note a failure."""
+        """Note a failure; those that come while no attempt may be made are the same outage."""
+        if not self.ready:
+            return
         self._not_before = monotonic() + self._delay_s * random.uniform(0.5, 1.5)
         self._delay_s = min(2 * self._delay_s, _LARGEST_DELAY_S)
 
@@ -55,7 +56,10 @@ class Reconnect:
     def poll(self) -> CloudSession | None:
         """Return an open session once there is one; never waits.
 
+        The breaker learns of failed attempts here, and of success from whoever gets an answer.
+
         Raises:
+            LinkClosed: the link was closed, so no attempt can be made.
             ProtocolError: the coordinator that came back serves another model.
         """
         if self._session is None:
@@ -70,17 +74,9 @@ class Reconnect:
         except LinkError:
             self._breaker.failed()
             return None
-        self._breaker.succeeded()
-        return session
-
-    def wait(self, timeout_s: float) -> CloudSession | None:
-        """As `poll`, but wait for it."""
-        deadline = monotonic() + timeout_s
-        while (session := self.poll()) is None and monotonic() < deadline:
-            sleep(_LOOK_AGAIN_S)
         return session
 
     def abandon(self) -> None:
         """Stop trying; a session that still opens is closed at once."""
         if self._session is not None:
-            self._session.finish()
+            self._session.cancel()

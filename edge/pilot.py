@@ -29,6 +29,9 @@ _BITS: dict[CodecName, float] = {"fp16": 16, "int8": 8, "int6": 6}
 _WORTH = 0.9
 _SHORTEST_FRAME_S = 3e-4
 _GROUP = 8
+# An alternative takes the time of so many tokens, with what it costs both sides' processors;
+# beyond two, the bytes grew faster than the time shrank.
+_ALTERNATIVE, _MOST_ALTERNATIVES = 16, 2
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class Tuning:
         group: drafts that are judged together at most.
         flush_below: a draft less sure than this is sent for judgement at once.
         frame: positions that leave together at most.
+        alternatives: foreseen replacements that are drafted on from while a verdict is awaited.
     """
 
     survival: float = 0.1
     group: int = _GROUP
     flush_below: float = 0.5
     frame: int = _GROUP
+    alternatives: int = 0
 
 
 class Choice(NamedTuple):
@@ -94,7 +99,11 @@ class Pilot:
         rejection_s = timemodel.rejection_s(costs, self._path(), _GROUP)
         survival = min(0.35, max(0.05, costs.edge_s / rejection_s))
         frame = _SHORTEST_FRAME_S / timemodel.upload_s(costs, self._path())
-        return Tuning(survival=survival, frame=max(1, min(_GROUP, round(frame))))
+        return Tuning(
+            survival=survival,
+            frame=max(1, min(_GROUP, round(frame))),
+            alternatives=min(_MOST_ALTERNATIVES, int(rejection_s / (_ALTERNATIVE * costs.edge_s))),
+        )
 
     def choose(self, request: GenerationRequest, prompt_tokens: int) -> Choice:
         """Choose mode and codec for `auto`: the fastest of those within the request's budget.

@@ -134,7 +134,7 @@ class GenerationRequest:
             raise RequestError(f"stop_at {stop_at} lies outside 0 to 1")
         if self.mode not in STOPPING_MODES:
             raise RequestError(
-                f"stop_at: mode {self.mode!r} looks at no exit and cannot foresee anything; "
+                f"stop_at: mode {self.mode!r} cannot foresee a wrong line; "
                 f"choose from {', '.join(mode for mode in MODES if mode in STOPPING_MODES)}"
             )
         if self.on_stop == "escalate" and self.mode == "standalone":
@@ -191,6 +191,7 @@ class GenerationResult:
         mode, wire: as asked; where `auto` was asked, what it chose.
         stalls: times that nothing could be done but wait for the cloud.
         judged: drafts that the cloud judged, and `agreed`, those it would have drawn too.
+        foreseen: replaced drafts whose replacement was foreseen, so that it cost no round trip.
         unverified_from: position from which tokens lack the cloud's word; None: none does.
         degraded: the cloud was needed and not there at some point.
     """
@@ -206,6 +207,7 @@ class GenerationResult:
     stalls: int = 0
     judged: int = 0
     agreed: int = 0
+    foreseen: int = 0
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     total_s: float = 0.0
@@ -232,6 +234,7 @@ class GenerationResult:
                 "stalls": self.stalls,
                 "judged": self.judged,
                 "agreed": self.agreed,
+                "foreseen": self.foreseen,
             },
             "bytes": {"up": self.uplink_bytes, "down": self.downlink_bytes},
             "seconds": {

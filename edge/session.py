@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -86,6 +86,7 @@ class Inputs:
     committed: Sequence[bool] = ()
     flush: bool = False
     window_start: int = 0
+    if_replaced: tuple[int, int] | None = None
 
     def to_frame(self) -> pb.States:
         """Return the frame that carries them."""
@@ -98,6 +99,9 @@ class Inputs:
             committed=self.committed,
             flush=self.flush,
             window_start=self.window_start,
+            if_replaced=None
+            if self.if_replaced is None
+            else pb.Replacement(position=self.if_replaced[0], token=self.if_replaced[1]),
         )
 
 
@@ -137,7 +141,7 @@ class NeedFrom(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The session is open, after `seconds` (connecting included)."""
+    """The session is open, `seconds` after it was asked for over a connection."""
 
     session_id: str
     resumed: bool
@@ -222,8 +226,7 @@ class CloudSession:
             ProtocolError: the coordinator refused a frame.
         """
         timeout_s = self._line.answer_s if timeout_s is None else timeout_s
-        if not self.opened.done():
-            timeout_s = max(timeout_s, self._line.open_s)
+        wait((self.opened,), self._line.open_s)  # if it fails, the reason is the next event
         try:
             return self._checked(self._events.get(timeout=timeout_s))
         except Empty as error:
@@ -238,6 +241,11 @@ class CloudSession:
             return self._checked(self._events.get_nowait())
         except Empty:
             return None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `poll` would return something."""
+        return not self._events.empty()
 
     def finish(self) -> None:
         """Let what was sent go out in the background, then end the session."""
@@ -268,7 +276,11 @@ class CloudSession:
 
     def _start(self) -> None:
         self._started = perf_counter()
-        self._call = self._line.stub().Collaborate(timeout=self._line.session_s)
+        try:
+            self._call = self._line.stub().Collaborate(timeout=self._line.session_s)
+        except grpc.aio.UsageError:
+            self._fail(LinkClosed("the link is closed"))
+            return
         self._tasks = [self._line.start_task(self._write()), self._line.start_task(self._read())]
 
     def _drop(self) -> None:
@@ -285,10 +297,12 @@ class CloudSession:
     async def _write(self) -> None:
         try:
             await self._call.write(self._first)
+            self._started = perf_counter()  # connected: the answer is a round trip away
             while (frame := await self._outbox.get()) is not None:
                 if frame.WhichOneof("frame") == "states":
                     await self._take_credit(frame.states.count)
                 await self._call.write(frame)
+            await self._call.write(pb.CollaborateRequest(close=pb.Close()))
             await self._call.done_writing()
             # Time for the last frames to be taken and the stream to end in order.
             await asyncio.sleep(self._grace_s)
@@ -339,6 +353,8 @@ class CloudSession:
             ) from error
         if response is grpc.aio.EOF or response.WhichOneof("frame") != "opened":
             raise ProtocolError(f"coordinator {line.endpoint}: no Opened frame came back")
+        if self._fault is not None:
+            raise self._fault
         frame = response.opened
         self._credit = max(self._credit, frame.credit)
         self._credit_came.set()
@@ -381,8 +397,10 @@ class CloudSession:
             await asyncio.wait_for(call, self._line.answer_s)
         except grpc.aio.AioRpcError as error:
             self._fail(self._line.explain(error))
+            self._drop()
         except asyncio.TimeoutError:
             self._fail(LinkTimeout(f"coordinator {self._line.endpoint}: an upload stood still"))
+            self._drop()
         except (UpdraftError, asyncio.InvalidStateError):
             self._drop()  # the session did not open or ended meanwhile, and says why itself
 

@@ -57,6 +57,7 @@ class CloudCost:
         calls: answers that came: tokens and verdicts.
         stalls: times that nothing could be done but wait.
         judged: drafts that the cloud judged, and `agreed`, those it would have drawn too.
+        foreseen: replaced drafts whose replacement was foreseen.
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class CloudCost:
         self.stalls = 0
         self.judged = 0
         self.agreed = 0
+        self.foreseen = 0
         self.prompt_bytes = 0
         self.downlink_bytes = 0
 
@@ -235,6 +237,7 @@ class CloudUpper:
             self._upstream.sent = min(self._upstream.sent, answer.position)
             self._upstream.push(length)
         self._cost.count(answer)
+        self._upstream.confirm(length)
         return Drawn(answer.token, CLOUD, answer.confidence)
 
     def finish(self) -> None:

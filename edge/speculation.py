@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import deque
 from math import prod
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from updraft.edge.estimate import LinkEstimate
+from updraft.edge.foresight import Draft, Foresight
 from updraft.edge.online import OnlineLambda
 from updraft.edge.pilot import Tuning
 from updraft.edge.session import CloudSession, Event, NeedFrom, Verdict
@@ -27,19 +28,6 @@ from updraft.edge.upstream import Sent, Upstream
 from updraft.edge.window import Window
 from updraft.errors import ProtocolError
 from updraft.models.sampling import Sampling
-
-
-class Draft(NamedTuple):
-    """A token that waits for its verdict.
-
-    Attributes:
-        logits: what a combination keeps of the small model until the large one's logits come.
-    """
-
-    token: int
-    confidence: float
-    committed: bool
-    logits: NDArray[np.float32] | None
 
 
 class Combination(Protocol):
@@ -52,6 +40,13 @@ class Combination(Protocol):
 
         Args:
             logits: of the edge's last exit; overwritten later.
+        """
+
+    def chance(self, confidence: float) -> float:
+        """Return how likely a draft is the final token.
+
+        Args:
+            confidence: how likely the whole model would draw what the edge's last exit does.
         """
 
     def choose(
@@ -110,6 +105,12 @@ class SpeculativeSource:
         self._combination = combination
         self._lookout = lookout
         self._stopped = False
+        self._tight = False  # the uplink limit leaves nothing to send in vain
+        self._foresight: Foresight | None = None
+        if combination is None and lookout is None:
+            self._foresight = Foresight(
+                window, upstream, sampling, tuning, commitment, text_end, end_of_text
+            )
         self._text: list[int] = []
         self._judged = 0
         self._drafts: deque[Draft] = deque()
@@ -129,11 +130,19 @@ class SpeculativeSource:
             if self._may_draft():
                 self._draft()
                 event = self._session.poll()
+            elif self._looks_ahead():
+                event = self._session.poll()
             else:
-                event = self._cost.wait(lambda: self._session.receive(self._estimate.patience_s))
+                event = self._cost.wait(self._receive)
             if event is not None:
                 self._handle(event)
         return self._certain.popleft()
+
+    def _looks_ahead(self) -> bool:
+        """Use the time until the verdict; returns whether there was anything to do."""
+        if self._foresight is None or self._tight or self._session.has_news:
+            return False
+        return self._foresight.look_ahead(self._text, self._drafts, lambda: self._session.has_news)
 
     def finish(self) -> None:
         self._session.finish()
@@ -141,11 +150,17 @@ class SpeculativeSource:
     def cancel(self) -> None:
         self._session.cancel()
 
+    def _receive(self) -> Event:
+        # The first verdict waits for the prompt's way up as well.
+        return self._session.receive(self._estimate.patience_s if self._greeted else None)
+
     def _may_draft(self) -> bool:
         if self._stopped or not self._drafts:
             return not self._stopped
         length = len(self._text)
         if length == self._text_end or self._text[-1] == self._end_of_text:
+            return False
+        if self._tight:
             return False
         # The window moves once nothing of the old one is open.
         return not self._window.moves(length) and self._survival() >= self._tuning.survival
@@ -169,11 +184,15 @@ class SpeculativeSource:
         else:
             own = window.sequence.logits
             token, logits = self._combination.propose(self._text, own, position)
+            confidence = self._combination.chance(confidence)
         committed = self._commitment is not None and confidence >= self._commitment.commit_from
         self._drafts.append(Draft(token, confidence, committed, logits))
         self._text.append(token)
         self._give_kept()
         self._ungrouped += 1
+        # Decided here alone: who waits for a verdict must have asked for it.
+        needed = self._text_end - self._judged + len(self._drafts)
+        self._tight = self._tight or not self._upstream.may_waste(needed)
         flush = (
             self._ungrouped >= self._tuning.group
             or confidence < self._tuning.flush_below
@@ -205,6 +224,8 @@ class SpeculativeSource:
         if isinstance(event, NeedFrom):
             if event.epoch == self._upstream.epoch:
                 self._upstream.sent = min(self._upstream.sent, event.position)
+                if self._foresight is not None:
+                    self._foresight.clear()
                 self._push(flush=True)
         elif isinstance(event, Verdict):
             if event.epoch == self._upstream.epoch:
@@ -220,8 +241,15 @@ class SpeculativeSource:
                 f"{verdict.position} of the window; {len(self._drafts)} are open after "
                 f"{self._judged - 1 - self._window.start}"
             )
+        brought = len(verdict.tokens if self._combination is None else verdict.logits)
+        if not len(verdict.tokens) == len(verdict.confidences) == brought:
+            raise ProtocolError(
+                f"the coordinator judged {len(verdict.tokens)} drafts with "
+                f"{len(verdict.confidences)} confidences and {len(verdict.logits)} sets of logits"
+            )
         self._cost.count(verdict)
         self._time(verdict)
+        self._upstream.confirm(verdict.position + len(verdict.tokens))
         for i in range(known, len(verdict.tokens)):
             token = verdict.tokens[i]
             kept = self._drafts[0].logits
@@ -258,7 +286,19 @@ class SpeculativeSource:
         if self._combination is not None:
             self._combination.take_back(self._judged - 1)
         self._upstream.take_back(self._judged - 1 - self._window.start)
+        self._take_foreseen(token)
         return False
+
+    def _take_foreseen(self, token: int) -> None:
+        """Go on with what the coordinator has kept aside for this replacement, if anything."""
+        if self._foresight is None:
+            return
+        drafts = self._foresight.take(self._judged - 2 - self._window.start, token)
+        self._drafts.extend(drafts)
+        self._text.extend(draft.token for draft in drafts)
+        self._upstream.sent = self._window.done
+        self._cost.foreseen += bool(drafts)
+        self._give_kept()
 
     def _give_kept(self) -> None:
         """Give out committed drafts that no open draft stands before."""

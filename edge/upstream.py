@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace as substitute
 from typing import NamedTuple
 
 from updraft.edge.session import FRAME_POSITIONS, CloudSession, Inputs, Revival
 from updraft.edge.window import Window
 from updraft.models.codecs import WireCodec
 
-# Positions of a prompt beyond these travel on a stream of their own.
+# The first positions of a prompt leave without waiting for the session to open; those beyond
+# travel on a stream of their own, where they are many.
 _DIRECT = 128
+_BULK = 32
 
 
 class Sent(NamedTuple):
@@ -30,19 +33,30 @@ class Upstream:
         payload_bytes: bytes of inputs that went up so far, those of earlier sessions included.
     """
 
-    def __init__(self, window: Window, codec: WireCodec | None) -> None:
-        """Args: codec: how states are encoded; None: token ids go up in their place."""
+    def __init__(
+        self, window: Window, codec: WireCodec | None, limit_bytes: int | None = None
+    ) -> None:
+        """Start with nothing sent.
+
+        Args:
+            codec: how states are encoded; None: token ids go up in their place.
+            limit_bytes: payload that this text may take.
+        """
         self.sent = 0
         self.epoch = 0
         self.payload_bytes = 0
         self._window = window
         self._codec = codec
+        self._limit_bytes = limit_bytes
+        self._positions_sent = 0
         self._start = window.start
+        self._confirmed = 0
         self._session: CloudSession | None = None
 
     def attach(self, session: CloudSession, sent: int) -> None:
         """Go on over another stream, whose session has `sent` positions."""
-        self._session, self.sent = session, sent
+        self._session = session
+        self.sent = self._confirmed = sent
 
     def push(self, stop: int, drafts: Sequence[Sent] = (), flush: bool = False) -> None:
         """Send the inputs up to position `stop` of the window that were not sent.
@@ -58,7 +72,8 @@ class Upstream:
             last = min(first + FRAME_POSITIONS, stop)
             frame = self._frame(first, last, drafts, flush and last == stop)
             self.payload_bytes += len(frame.payload)
-            if first >= _DIRECT and not frame.drafts:
+            self._positions_sent += frame.count
+            if first >= _DIRECT and frame.count >= _BULK and not frame.drafts:
                 bulk.append(frame)
             else:
                 self._session.send(frame)
@@ -67,15 +82,42 @@ class Upstream:
             self._session.upload(bulk)
         self.sent = max(self.sent, stop)
 
+    def push_aside(self, replaced: Sent, stop: int, drafts: Sequence[Sent]) -> None:
+        """Send what follows if the coordinator replaces a draft as foreseen.
+
+        Args:
+            replaced: the draft's place, and the token that is expected there.
+            stop: end of the inputs, which start behind that place and are the window's now.
+        """
+        assert self._session is not None, "attach a session first"
+        frame = self._frame(replaced.position + 1, stop, drafts, flush=True)
+        self.payload_bytes += len(frame.payload)
+        self._positions_sent += frame.count
+        condition = (replaced.position, replaced.token)
+        self._session.send(substitute(frame, epoch=self.epoch + 1, if_replaced=condition))
+
+    def may_waste(self, positions: int) -> bool:
+        """Whether a position may be sent in vain when so many more are needed for certain."""
+        if self._limit_bytes is None or not self._positions_sent:
+            return True
+        position_bytes = self.payload_bytes / self._positions_sent
+        return self.payload_bytes + (positions + 1) * position_bytes <= self._limit_bytes
+
     def take_back(self, position: int) -> None:
         """Void what was sent from `position` on: the text is another from there."""
         self.epoch += 1
         self.sent = min(self.sent, position)
+        self._confirmed = min(self._confirmed, position)
 
-    def revival(self, session_id: str, length: int) -> Revival:
-        """Return how to take the session up again, sure of `length` inputs of the window."""
+    def confirm(self, length: int) -> None:
+        """Take note that the cloud has said something that is based on `length` inputs."""
+        self._confirmed = max(self._confirmed, length)
+
+    def revival(self, session_id: str) -> Revival:
+        """Return how to take a session up again with the inputs that the cloud has for certain."""
         self._follow_window()
         self.epoch += 1
+        length = min(self._confirmed, self._window.done)
         if self._codec is None:
             prefix = self._payload(0, length)
         else:

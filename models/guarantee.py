@@ -132,12 +132,12 @@ def keep_guarantees(bundle: Bundle, guarantees: Sequence[Guarantee]) -> Bundle:
         BundleError: the bundle is no longer the one that was calibrated.
     """
     current = open_bundle(bundle.folder)
-    if any(not _holds(guarantee, current) for guarantee in guarantees):
+    if any(not holds(guarantee, current) for guarantee in guarantees):
         raise BundleError(
             f"{bundle.folder}: the bundle has changed while it was calibrated; calibrate again"
         )
     new = {_key(guarantee) for guarantee in guarantees}
-    kept = [g for g in current.manifest.guarantees if _holds(g, current) and _key(g) not in new]
+    kept = [g for g in current.manifest.guarantees if holds(g, current) and _key(g) not in new]
     listed = sorted([*kept, *guarantees], key=_key)
     changes = {"format": FORMAT_VERSION, "guarantees": listed}
     write_manifest(bundle.folder, current.manifest.model_copy(update=changes))
@@ -160,7 +160,7 @@ def guarantee_for(bundle: Bundle, epsilon: float, wire: CodecName, temperature: 
         and guarantee.wire == wire
         and guarantee.temperature == temperature
     ]
-    valid = [guarantee for guarantee in fitting if _holds(guarantee, bundle)]
+    valid = [guarantee for guarantee in fitting if holds(guarantee, bundle)]
     if valid:
         return max(valid, key=lambda guarantee: guarantee.epsilon)
     reason = (
@@ -178,6 +178,12 @@ def guarantee_for(bundle: Bundle, epsilon: float, wire: CodecName, temperature: 
         f"mode 'bounded' cannot keep epsilon {epsilon:g} with wire {wire!r} and temperature "
         f"{temperature:g} on bundle {bundle.manifest.name!r}: {reason}; run: {shlex.join(command)}"
     )
+
+
+def holds(guarantee: Guarantee, bundle: Bundle) -> bool:
+    """Whether a guarantee is about this model and this exit as they are now; else it is void."""
+    exit_ = _split_exit(bundle.manifest)
+    return guarantee.fingerprint == bundle.fingerprint and guarantee.exit == exit_
 
 
 def refuse_test_prompts(prompts: Sequence[str], tests: Sequence[str]) -> None:
@@ -216,13 +222,6 @@ def _tokenize(bundle: Bundle, prompts: Sequence[str], max_tokens: int) -> list[l
 
 def _split_exit(manifest: Manifest) -> ExitEntry:
     return manifest.edge_exits[-1]
-
-
-def _holds(guarantee: Guarantee, bundle: Bundle) -> bool:
-    return (guarantee.fingerprint, guarantee.exit) == (
-        bundle.fingerprint,
-        _split_exit(bundle.manifest),
-    )
 
 
 def _key(guarantee: Guarantee) -> tuple[str, float, float]:

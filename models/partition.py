@@ -70,6 +70,7 @@ class PartitionCache:
         memory = zeros(
             (len(layers), 2, 1, shape.kv_heads, shape.context_length, shape.head_width), np.float32
         )
+        self._memory = memory
         arrays: dict[str, NDArray[Any]] = {
             "seqlens_k": self._seqlens_k,
             "total_length": self._total_length,
@@ -112,6 +113,18 @@ class PartitionCache:
         """Count positions as done, and the seconds that they took."""
         self.length += count
         self.busy_s += busy_s
+
+    def cut(self, length: int) -> NDArray[np.float32]:
+        """Forget the positions from `length` on and return their keys and values."""
+        tail: NDArray[np.float32] = self._memory[..., length : self.length, :].copy()
+        self.length = min(self.length, length)
+        return tail
+
+    def paste(self, tail: NDArray[np.float32]) -> None:
+        """Go on with positions that were cut from this place."""
+        count = tail.shape[-2]
+        self._memory[..., self.length : self.length + count, :] = tail
+        self.length += count
 
     @cached_property
     def _step(self) -> onnxruntime.IOBinding:

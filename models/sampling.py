@@ -31,10 +31,19 @@ class Sampling:
             logits: (vocabulary,).
             position: of the token in its text, counted from the start of the prompt.
         """
+        return int(self._rank(logits, position).argmax())
+
+    def second(self, logits: NDArray[np.float32], position: int) -> int:
+        """Return the token that would be chosen if `pick`'s did not exist."""
+        ranked = self._rank(logits, position)
+        return int(np.argpartition(ranked, -2)[-2])
+
+    def _rank(self, logits: NDArray[np.float32], position: int) -> NDArray[np.floating]:
         if self.greedy:
-            return int(logits.argmax())
+            return logits
         generator = np.random.Generator(np.random.Philox(key=[self.seed, position]))
         # -log of a standard exponential variable is a Gumbel variable.
         noise = -np.log(generator.standard_exponential(len(logits)))
         # Not logits / temperature, which overflows for temperatures near 0.
-        return int((logits + self.temperature * noise).argmax())
+        ranked: NDArray[np.floating] = logits + self.temperature * noise
+        return ranked

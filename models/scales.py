@@ -20,8 +20,8 @@ _QUIETEST = 1e-3
 def fit_scales(states: NDArray[np.float32]) -> Scales:
     """Return the root mean square of each channel, over (positions, width) states.
 
-    Of the static scales that were tried (root mean square, largest value, quantiles) it leaves
-    the least error behind, see docs/adr/0009-wire-codecs.md.
+    Of the static scales that were tried none leaves noticeably less error behind
+    (docs/adr/0009-wire-codecs.md).
     """
     scales = np.sqrt(np.square(states, dtype=np.float64).mean(axis=0))
     scales = np.maximum(scales, _QUIETEST * np.sqrt(np.square(scales).mean()))

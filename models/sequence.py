@@ -94,6 +94,13 @@ class Stretch(NamedTuple):
     out: States
 
 
+class Tail(NamedTuple):
+    """The end of a sequence, cut off: to be pasted where it was cut."""
+
+    rows: list[NDArray[Any]]
+    caches: list[NDArray[np.float32]]
+
+
 class Sequence:
     """Tokens or states go in at the bottom; each partition follows when it is asked to.
 
@@ -168,6 +175,22 @@ class Sequence:
         self.length = min(self.length, length)
         for cache in self._caches:
             cache.length = min(cache.length, length)
+
+    def cut(self, length: int) -> Tail:
+        """Forget every position from `length` on, and return them."""
+        rows = [states[length : self.length].copy() for states in self._states]
+        tail = Tail(rows, [cache.cut(length) for cache in self._caches])
+        self.length = min(self.length, length)
+        return tail
+
+    def paste(self, tail: Tail) -> None:
+        """Go on with the end that was cut off at this length; nothing is computed again."""
+        count = len(tail.rows[0])
+        for states, rows in zip(self._states, tail.rows, strict=True):
+            states[self.length : self.length + count] = rows
+        for cache, part in zip(self._caches, tail.caches, strict=True):
+            cache.paste(part)
+        self.length += count
 
     def inputs(self, start: int, stop: int) -> NDArray[Any]:
         """Return what was put in at positions `start` to `stop`, without a copy."""

@@ -26,8 +26,7 @@ class Daemon:
             )
         line = self.process.stdout.readline()
         if not line.startswith(LISTENING):
-            self.close()
-            raise RuntimeError(f"{arguments} did not start: {line}{self.log}")
+            raise RuntimeError(f"{arguments} did not start: {line}{self.close()}")
         self.address = line.removeprefix(LISTENING).strip()
         self.port = int(self.address.rpartition(":")[2])
 

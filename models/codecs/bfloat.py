@@ -26,6 +26,8 @@ _RARER = 3
 _ESCAPE = len(_DISTANCES)
 _RANKS = np.full(256, _ESCAPE, np.uint8)
 _RANKS[_DISTANCES] = np.arange(_ESCAPE)
+# Unsigned bytes that wrap around; what stands for the escape is overwritten.
+_STEPS = np.append(_DISTANCES, 0).astype(np.uint8)
 # The scale is counted to the power of two that its values' exponents gather around.
 _CENTRE = np.float32(0.75)
 _LARGEST = np.uint32(0x7F7F0000).view(np.float32)
@@ -40,9 +42,6 @@ class BrainFloat:
 
     def __init__(self, scales: NDArray[np.float32]) -> None:
         self._centres = (np.frexp(scales / _CENTRE)[1] + 126).astype(np.uint8)
-        exponents = self._centres[:, None] + np.append(_DISTANCES, 0)
-        self._exponents = exponents.astype(np.uint8)
-        self._channels = np.arange(len(scales))
 
     def encode(self, states: States) -> bytes:
         rounded = _round(states)
@@ -76,7 +75,7 @@ class BrainFloat:
         ranks = _unpack_pairs(content[values:fixed])
         escaped = _read_tail(ranks, content[fixed:])
         ranks = ranks.reshape(count, width)
-        exponents = self._exponents[self._channels, ranks]
+        exponents = _STEPS[ranks] + self._centres
         if len(escaped):
             exponents[ranks == _ESCAPE] = escaped
             if (escaped == _NOT_FINITE).any():
@@ -115,7 +114,8 @@ def _read_tail(ranks: Bytes, tail: Bytes) -> Bytes:
     ends = np.flatnonzero(np.unpackbits(tail[: -(-wanted * longest // 8)]))[:wanted] + 1
     if len(ends) < wanted:
         raise ProtocolError(f"a payload is truncated: {len(ends)} of {wanted} ranks are there")
-    steps = np.diff(ends, prepend=0)
+    steps = ends.copy()
+    steps[1:] -= ends[:-1]
     if steps.max() > longest:
         raise ProtocolError(f"a payload holds a rank beyond {_ESCAPE}")
     ranks[rarer] = steps + (_RARER - 1)

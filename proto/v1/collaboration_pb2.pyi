@@ -43,32 +43,64 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("protocol", "fingerprint", "bundle_name", "sessions", "max_sessions")
+    __slots__ = ("protocol", "fingerprint", "bundle_name", "sessions", "max_sessions", "statistics")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_NAME_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     protocol: Protocol
     fingerprint: str
     bundle_name: str
     sessions: int
     max_sessions: int
-    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., bundle_name: _Optional[str] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ...) -> None: ...
+    statistics: Statistics
+    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., bundle_name: _Optional[str] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ("passes", "pass_positions", "pass_sessions", "busy_s", "frames", "overhead_cpu_s", "spilled", "restored", "evicted", "memory_bytes", "peak_memory_bytes", "detached_sessions")
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    PASS_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    PASS_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    OVERHEAD_CPU_S_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    EVICTED_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    passes: int
+    pass_positions: int
+    pass_sessions: int
+    busy_s: float
+    frames: int
+    overhead_cpu_s: float
+    spilled: int
+    restored: int
+    evicted: int
+    memory_bytes: int
+    peak_memory_bytes: int
+    detached_sessions: int
+    def __init__(self, passes: _Optional[int] = ..., pass_positions: _Optional[int] = ..., pass_sessions: _Optional[int] = ..., busy_s: _Optional[float] = ..., frames: _Optional[int] = ..., overhead_cpu_s: _Optional[float] = ..., spilled: _Optional[int] = ..., restored: _Optional[int] = ..., evicted: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., detached_sessions: _Optional[int] = ...) -> None: ...
 
 class CollaborateRequest(_message.Message):
-    __slots__ = ("open", "states", "ask", "generate", "resume")
+    __slots__ = ("open", "states", "ask", "generate", "resume", "close")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
     GENERATE_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
     open: Open
     states: States
     ask: Ask
     generate: Generate
     resume: Resume
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., states: _Optional[_Union[States, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., generate: _Optional[_Union[Generate, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+    close: Close
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., states: _Optional[_Union[States, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., generate: _Optional[_Union[Generate, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
 
 class CollaborateResponse(_message.Message):
     __slots__ = ("opened", "token", "verdict", "ack", "need_from", "evicted")
@@ -149,7 +181,7 @@ class Opened(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., max_positions_per_frame: _Optional[int] = ..., credit: _Optional[int] = ..., resumed: _Optional[bool] = ..., position: _Optional[int] = ...) -> None: ...
 
 class States(_message.Message):
-    __slots__ = ("epoch", "position", "count", "payload", "drafts", "committed", "flush", "window_start")
+    __slots__ = ("epoch", "position", "count", "payload", "drafts", "committed", "flush", "window_start", "if_replaced")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +190,7 @@ class States(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     WINDOW_START_FIELD_NUMBER: _ClassVar[int]
+    IF_REPLACED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     position: int
     count: int
@@ -166,7 +199,16 @@ class States(_message.Message):
     committed: _containers.RepeatedScalarFieldContainer[bool]
     flush: bool
     window_start: int
-    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., drafts: _Optional[_Iterable[int]] = ..., committed: _Optional[_Iterable[bool]] = ..., flush: _Optional[bool] = ..., window_start: _Optional[int] = ...) -> None: ...
+    if_replaced: Replacement
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., drafts: _Optional[_Iterable[int]] = ..., committed: _Optional[_Iterable[bool]] = ..., flush: _Optional[bool] = ..., window_start: _Optional[int] = ..., if_replaced: _Optional[_Union[Replacement, _Mapping]] = ...) -> None: ...
+
+class Replacement(_message.Message):
+    __slots__ = ("position", "token")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    token: int
+    def __init__(self, position: _Optional[int] = ..., token: _Optional[int] = ...) -> None: ...
 
 class Ask(_message.Message):
     __slots__ = ("epoch", "length", "position")
@@ -185,6 +227,10 @@ class Generate(_message.Message):
     tokens: _containers.RepeatedScalarFieldContainer[int]
     max_tokens: int
     def __init__(self, tokens: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("position", "token", "confidence", "computed_positions", "compute_s", "last")

@@ -79,7 +79,13 @@ def test_inspect_shows_what_is_guaranteed(updraft, folder, prompts):
     line = next(text for text in done.stdout.decode().splitlines() if text.startswith("ε = 0.1, "))
     assert "δ = 0.05, fp16 wire, temperature 0, up to 4 tokens: λ = " in line
     inspected = updraft("bundle", "inspect", folder, COLUMNS="300").stdout.decode()
-    assert f"guarantee: {line}" in inspected
+    assert f"\nguarantee: {line}" in inspected
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["guarantees"][0]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    inspected = updraft("bundle", "inspect", folder, COLUMNS="300").stdout.decode()
+    assert f"\nvoid guarantee: {line}" in inspected
 
 
 @pytest.mark.parametrize(

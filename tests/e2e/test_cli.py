@@ -14,7 +14,7 @@ _KEYS = {
     "text": str,
     "finish_reason": str,
     "decisions": dict,
-    "cloud": {"calls", "tokens", "compute_s", "stalls", "judged", "agreed"},
+    "cloud": {"calls", "tokens", "compute_s", "stalls", "judged", "agreed", "foreseen"},
     "bytes": {"up", "down"},
     "seconds": {"total", "edge", "cloud", "comm"},
     "energy": {"joules", "method"},

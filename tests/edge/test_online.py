@@ -122,6 +122,15 @@ def test_under_drift_the_risk_falls_back_and_afterwards_lambda_does():
     assert online.commit_from == 0.9
 
 
+def test_a_calm_time_earns_no_credit():
+    online = OnlineLambda(guarantee(0.9, 0.05))
+    for _ in range(5_000):
+        online.learn(0.95, committed=True, wrong=False)
+    assert online.commit_from == 0.9
+    online.learn(0.95, committed=True, wrong=True)
+    assert online.commit_from > 0.9
+
+
 def test_past_the_ceiling_nothing_is_committed_and_what_is_wrong_is_not_added_up():
     online = OnlineLambda(guarantee(0.9, 0.05))
     for _ in range(200):

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.energy import Energy, ModelledMeter
-from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, GenerationResult
+from updraft.edge.request import (
+    CLOUD_MODES,
+    COMBINED_MODES,
+    MODES,
+    GenerationRequest,
+    GenerationResult,
+)
 from updraft.errors import RequestError
 from updraft.models.manifest import CodecName
 
@@ -45,6 +51,10 @@ def test_every_value_within_its_limits_is_taken(**values):
         ({"stop": ("a",) * 17}, "up to 16 strings"),
         ({"stop": ("a", "")}, "none of them empty"),
         ({"wire": "fp8"}, "wire codec 'fp8' is unknown: choose from fp32, fp16"),
+        ({"weight": -0.1}, "weight -0.1 lies outside 0 to 10"),
+        ({"weight": float("nan")}, "weight nan lies outside 0 to 10"),
+        ({"plausibility": 1.1}, "plausibility 1.1 lies outside 0 to 1"),
+        ({"plausibility": float("nan")}, "plausibility nan lies outside 0 to 1"),
     ],
 )
 def test_a_value_that_can_never_be_served_is_refused_with_its_limit(values, reason):
@@ -63,6 +73,14 @@ def test_modes_that_need_the_cloud_are_modes():
     assert "standalone" not in CLOUD_MODES
 
 
+def test_contrastive_alone_leaves_implausible_tokens_out_by_default():
+    assert GenerationRequest("x", "contrastive").plausible_from == 0.1
+    assert GenerationRequest("x", "proxy").plausible_from == 0
+    for mode in COMBINED_MODES:
+        assert GenerationRequest("x", mode, plausibility=0.0).plausible_from == 0
+        assert GenerationRequest("x", mode, plausibility=0.3).plausible_from == 0.3
+
+
 def test_a_result_prints_as_documented():
     result = GenerationResult(
         mode="threshold",
@@ -76,6 +94,7 @@ def test_a_result_prints_as_documented():
         stalls=2,
         judged=3,
         agreed=2,
+        foreseen=1,
         uplink_bytes=2048,
         downlink_bytes=40,
         total_s=0.5,
@@ -100,6 +119,7 @@ def test_a_result_prints_as_documented():
             "stalls": 2,
             "judged": 3,
             "agreed": 2,
+            "foreseen": 1,
         },
         "bytes": {"up": 2048, "down": 40},
         "seconds": {"total": 0.5, "edge": 0.25, "cloud": 0.125, "comm": 0.125},

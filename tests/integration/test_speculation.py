@@ -121,3 +121,39 @@ def test_auto_keeps_a_latency_by_letting_the_cloud_decode(engine, complete, long
         engine.estimate.round_trip_s = before
     assert patient.mode != "cloud"
     assert hurried.mode == "cloud"
+
+
+@pytest.mark.parametrize("wire", ["fp16", "int8"])
+def test_an_uplink_limit_that_leaves_nothing_to_waste_costs_speed_and_not_the_text(
+    engine, complete, long_prompt, wire
+):
+    choices = {"max_tokens": _TOKENS, "wire": wire}
+    free = complete(engine, long_prompt, "lossless", **choices)
+    prompt = len(engine.tokenizer.encode(long_prompt))
+    positions = prompt + _TOKENS - 1
+    once = engine.bundle.manifest.architecture.width * (2 if wire == "fp16" else 1)
+    limit = positions * (once + 4)
+    tight = complete(engine, long_prompt, "lossless", max_uplink_bytes=limit, **choices)
+    assert tight.tokens == free.tokens
+    assert tight.uplink_bytes <= limit
+    assert tight.cloud_calls > free.cloud_calls
+
+
+@pytest.mark.parametrize("sampling", _SAMPLINGS)
+@pytest.mark.parametrize("mode", ["lossless", "ids"])
+def test_foreseen_replacements_change_nothing_but_the_waiting(
+    engine, complete, snippets, monkeypatch, mode, sampling
+):
+    usual = engine.pilot.tuning
+    monkeypatch.setattr(
+        engine.pilot, "tuning", lambda *of: replace(usual(*of), alternatives=3, survival=0.05)
+    )
+    foreseen = 0
+    for prompt in snippets:
+        cloud = complete(engine, prompt, "cloud", max_tokens=_TOKENS, **sampling)
+        result = complete(engine, prompt, mode, max_tokens=_TOKENS, **sampling)
+        assert result.tokens == cloud.tokens
+        assert not result.degraded
+        assert result.foreseen <= result.judged - result.agreed
+        foreseen += result.foreseen
+    assert foreseen

@@ -47,6 +47,22 @@ def test_the_error_is_at_most_half_a_step_of_the_channel(bits, seed, exponent):
     assert (error <= 0.5001 * scales[:, None] * _SCALES)[within].all()
 
 
+def test_channel_scales_keep_outliers_from_drowning_the_other_channels():
+    width = 256
+    scales = np.ones(width, np.float32)
+    scales[::64] = 100
+    states = np.random.default_rng(0).normal(0, 1, (64, width)).astype(np.float32) * scales
+    usual = scales == 1
+    noise_db = {}
+    for name, given_scales in (("scaled", scales), ("alike", np.ones(width, np.float32))):
+        codec = codec_of(8, given_scales)
+        error = codec.decode(codec.encode(states), *states.shape) - states
+        power = np.square(states[:, usual]).mean() / np.square(error[:, usual]).mean()
+        noise_db[name] = 10 * np.log10(power)
+    assert noise_db["scaled"] > 40
+    assert noise_db["alike"] < 10
+
+
 @each_size
 def test_values_beyond_the_largest_scale_are_bounded_and_the_others_are_kept(bits):
     codec = codec_of(bits, np.ones(_WIDTH, np.float32))

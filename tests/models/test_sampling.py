@@ -90,3 +90,15 @@ def test_draws_stay_the_same_from_release_to_release():
     drawn = [Sampling(1.0, 42).pick(logits, position) for position in range(8)]
     # Agents and coordinators of different releases must agree: never change these.
     assert drawn == [5, 4, 15, 9, 15, 10, 15, 14]
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.7, 2.0]), st.integers(0, 500))
+def test_the_second_choice_is_what_is_picked_when_the_first_is_out(seed, temperature, position):
+    logits = np.random.default_rng(seed).normal(0, 3, 40).astype(np.float32)
+    sampling = Sampling(temperature, seed)
+    first = sampling.pick(logits, position)
+    second = sampling.second(logits, position)
+    assert second != first
+    without = logits.copy()
+    without[first] = -np.inf
+    assert sampling.pick(without, position) == second

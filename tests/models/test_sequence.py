@@ -195,3 +195,24 @@ def test_a_prefill_longer_than_one_pass_equals_many_short_ones(bundle):
         play(sequence, [(tokens[start : start + 50], whole.top)])
     bound = _STATE_TOLERANCE * np.abs(expected).max()
     np.testing.assert_allclose(sequence.states(whole.top, 0, 300), expected, rtol=0, atol=bound)
+
+
+@given(TOKENS, TOKENS, st.data())
+@examples
+def test_a_tail_that_was_cut_can_be_pasted_after_another_one_was_tried(model, text, other, data):
+    length = data.draw(st.integers(0, len(text)))
+    done = data.draw(st.sampled_from(_EXITS))
+    expected = in_one_pass(model, text)
+    sequence = model.new_sequence()
+    sequence.append(text)
+    sequence.advance(done)
+    tail = sequence.cut(length)
+    assert sequence.length == length
+    tried = other[: _CONTEXT - length]
+    sequence.append(tried)
+    if sequence.length:
+        sequence.advance(_TOP)
+    sequence.truncate(length)
+    sequence.paste(tail)
+    sequence.advance(_TOP)
+    assert_same(model, sequence, expected)
