@@ -7,7 +7,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from updraft.cloud.config import CloudConfig
-from updraft.cloud.service import CollaborationService
+from updraft.cloud.intake import Intake
+from updraft.cloud.service import MAX_UNOPENED, CollaborationService
 from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
 from updraft.errors import RuntimeMissing
 from updraft.models.sequence import Model
@@ -23,10 +24,13 @@ class Coordinator:
 
     def __init__(self, config: CloudConfig, model: Model) -> None:
         self._config = config
-        self._service = CollaborationService(model, config.sessions)
+        self._service = CollaborationService(model, config)
         self._health = health.aio.HealthServicer()
+        most_calls = 2 * (config.sessions.max_sessions + MAX_UNOPENED) + 16
         self._server = grpc.aio.server(
             options=[
+                # Streams whose client never reads what they ended with are bounded by this alone.
+                ("grpc.max_concurrent_streams", most_calls),
                 ("grpc.max_receive_message_length", _MAX_FRAME_BYTES),
                 # Without this a second daemon on the same port would silently share it.
                 ("grpc.so_reuseport", 0),
@@ -35,8 +39,10 @@ class Coordinator:
                 ("grpc.keepalive_timeout_ms", 3_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
             ],
-            # Streams that have not sent Open yet hold no context, but are bounded all the same.
-            maximum_concurrent_rpcs=2 * config.sessions.max_sessions + 16,
+            # Room for every session's stream and an upload beside it, for streams that wait for
+            # their first frame, and for those that are being ended.
+            maximum_concurrent_rpcs=most_calls,
+            interceptors=[Intake()],
         )
         rpc.add_CollaborationServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -67,6 +73,7 @@ class Coordinator:
                 "machine's; choose another with --listen"
             ) from error
         await self._server.start()
+        self._service.start()
         for name in ("", _SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return Endpoint(endpoint.host, port)

@@ -4,59 +4,97 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
-from functools import partial
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from time import monotonic, process_time
+from typing import Any
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from updraft.cloud.config import SessionLimits
-from updraft.cloud.session import Answer, CloudGeneration, EdgeSession, SessionStore
-from updraft.errors import LinkTimeout, ProtocolError, RequestError, UpdraftError
+from updraft.cloud.config import CloudConfig
+from updraft.cloud.context import Layers, Terms
+from updraft.cloud.foreseen import Replacement
+from updraft.cloud.housekeeping import Housekeeper
+from updraft.cloud.inputs import DamagedInputs, frame_bytes, most_bytes
+from updraft.cloud.intake import NO_FRAME
+from updraft.cloud.opening import Opening
+from updraft.cloud.scheduler import Scheduler
+from updraft.cloud.session import Session
+from updraft.cloud.store import Store
+from updraft.cloud.stream import Stream
+from updraft.errors import (
+    ConfigError,
+    LinkBroken,
+    LinkBusy,
+    LinkTimeout,
+    ProtocolError,
+    RequestError,
+    UpdraftError,
+)
 from updraft.errors.catalogue import status_of
-from updraft.models.codecs import CODECS, WireCodec
-from updraft.models.manifest import CodecName
-from updraft.models.partition import States
-from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
 MAX_POSITIONS_PER_FRAME = 128
+# Streams that may wait for their first frame at one time.
+MAX_UNOPENED = 64
+# Time for the status of a stream to leave, where the client may not be reading.
+_ABORT_S = 1.0
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class CollaborationService(rpc.CollaborationServicer):
-    """Serves sessions of one model.
+    """Serves sessions of one model; all of it but the forward passes runs on the event loop."""
 
-    Forward passes run one after the other in a thread of their own, in the order asked: no
-    session can hold the coordinator for longer than one pass, and the event loop stays free.
-    """
+    def __init__(self, model: Model, config: CloudConfig) -> None:
+        """Load what passes need.
 
-    def __init__(self, model: Model, limits: SessionLimits) -> None:
-        self._whole = model
-        self._upper = model.above(model.bundle.manifest.split)
-        self._limits = limits
-        self.store = SessionStore(limits.max_sessions, limits.memory_mib << 20)
-        self._forward = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
+        Raises:
+            ConfigError: the memory limit is less than one session takes.
+        """
+        self._limits = config.sessions
+        self._bundle = model.bundle
+        self._layers = Layers.of(model)
+        self._row_bytes = 4 * self._layers.shape.width
+        self._check_memory()
+        self.store = Store(self._limits.max_sessions, self._limits.memory_mib << 20)
+        self._scheduler = Scheduler(self._layers, self.store, config.passes)
+        self._streams: set[Stream] = set()
+        self._unopened: dict[Stream, None] = {}
+        self._housekeeper = Housekeeper(config, self._streams, self.store, self._scheduler)
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._eager = config.passes.positions_per_session
+        self._opening = Opening(model.bundle)
+        self._frames = 0
+        self._started_cpu_s = 0.0
+
+    def start(self) -> None:
+        """Begin to look after time; call on the event loop."""
+        self._started_cpu_s = process_time()
+        self._scheduler.start()
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    def close(self) -> None:
+        """Stop after the pass that is running."""
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        self._scheduler.close()
 
     async def Describe(  # noqa: N802  # the name on the wire
         self,
         request: pb.DescribeRequest,
         context: grpc.aio.ServicerContext,
     ) -> pb.DescribeResponse:
-        bundle = self._whole.bundle
         return pb.DescribeResponse(
             protocol=pb.PROTOCOL_V1,
-            fingerprint=bundle.fingerprint,
-            bundle_name=bundle.manifest.name,
-            sessions=self.store.active,
+            fingerprint=self._bundle.fingerprint,
+            bundle_name=self._bundle.manifest.name,
+            sessions=self.store.attached,
             max_sessions=self.store.max_sessions,
+            statistics=self._statistics(),
         )
 
     async def Collaborate(  # noqa: N802
@@ -64,128 +102,277 @@ class CollaborationService(rpc.CollaborationServicer):
         request_iterator: AsyncIterator[pb.CollaborateRequest],
         context: grpc.aio.ServicerContext,
     ) -> None:
+        stream = Stream(context, self._limits.credit, self._scheduler.consider)
+        self._welcome(stream)
+        fault: UpdraftError | None = None
         try:
-            async with aclosing(self._session(aiter(request_iterator))) as responses:
-                async for response in responses:
-                    await _write(context, response, self._limits.idle_expiry_s)
+            await self._serve(stream, context)
         except UpdraftError as error:
-            _log.info("session refused or ended: %s: %s", error.code, error)
-            status = grpc.StatusCode[status_of(error).grpc]
-            await context.abort(status, f"{error.code}: {error}")
+            fault = error
+        except asyncio.CancelledError:
+            if stream.fault is None:  # the client is gone
+                raise
+            fault = stream.fault
+        finally:
+            self._streams.discard(stream)
+            self._unopened.pop(stream, None)
+            self._leave(stream, fault)
+        if fault is not None:
+            await _abort(context, fault)
 
-    async def _session(
-        self, frames: AsyncIterator[pb.CollaborateRequest]
-    ) -> AsyncGenerator[pb.CollaborateResponse, None]:
-        first = await _next(frames, self._limits.open_timeout_s)
-        if first is None or first.WhichOneof("frame") != "open":
-            raise ProtocolError("the first frame of a session must be Open")
-        codec, sampling = self._check_open(first.open)
-        # What the session will be is known with its second frame; until then it costs as the
-        # larger of the two.
-        with self.store.admit(self._whole.sequence_bytes) as session_id:
-            yield pb.CollaborateResponse(
-                opened=pb.Opened(
-                    session_id=session_id, max_positions_per_frame=MAX_POSITIONS_PER_FRAME
+    async def Upload(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[pb.UploadRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> pb.UploadResponse:
+        try:
+            return await self._upload(context)
+        except UpdraftError as error:
+            await _abort(context, error)
+            raise
+
+    def _welcome(self, stream: Stream) -> None:
+        """Let a stream wait for its first frame, if need be in the place of the oldest."""
+        self._streams.add(stream)
+        self._unopened[stream] = None
+        if len(self._unopened) > MAX_UNOPENED:
+            oldest = next(iter(self._unopened))
+            del self._unopened[oldest]
+            oldest.fail(LinkBusy(f"{MAX_UNOPENED} newer streams wait for their first frame too"))
+
+    async def _serve(self, stream: Stream, context: grpc.aio.ServicerContext) -> None:
+        first = await _read(context)
+        self._unopened.pop(stream, None)
+        # Else a status could not be sent while the first answer is on its way.
+        await context.send_initial_metadata(())
+        kind = None if first is None else first.WhichOneof("frame")
+        if kind == "open":
+            self._open(stream, first.open)
+        elif kind == "resume":
+            self._resume(stream, first.resume)
+        else:
+            raise ProtocolError("the first frame of a session must be Open or Resume")
+        session = stream.session
+        assert session is not None, "it was opened"
+        while (frame := await _read(context)) is not None:
+            stream.heard = monotonic()
+            self._frames += 1
+            if frame.WhichOneof("frame") == "close":
+                break
+            self._take(stream, session, frame)
+        await self._answer(stream, session)
+        # gRPC gives the end of a stream that was cut as the end of one that is complete.
+        if frame is not None and session.outlet is stream:
+            self.store.remove(session)
+
+    def _open(self, stream: Stream, frame: pb.Open) -> None:
+        session = self._new_session(self._opening.terms(frame), epoch=0)
+        self._connect(stream, session, resumed=False)
+
+    def _resume(self, stream: Stream, frame: pb.Resume) -> None:
+        terms = self._opening.terms(frame.open)
+        session = self.store.find(frame.session_id)
+        resumed = False
+        if session is not None:
+            if session.outlet is not None:
+                session.outlet.fail(LinkBroken("another stream has taken this session up"))
+                session.outlet = None
+            try:
+                resumed = session.terms == terms and session.resume(
+                    frame.epoch, frame.length, frame.prefix_hash
                 )
-            )
-            second = await _next(frames, self._limits.idle_expiry_s)
-            if second is None:
-                return
-            if second.WhichOneof("frame") == "generate":
-                async for response in self._generate(second.generate, sampling):
-                    yield response
-                return
-            session = EdgeSession(self._upper, sampling)
-            frame: pb.CollaborateRequest | None = second
-            while frame is not None:
-                kind = frame.WhichOneof("frame")
-                if kind == "states":
-                    session.put(*self._decode(frame.states, codec))
-                elif kind == "ask":
-                    ask = frame.ask
-                    answer = partial(session.answer, ask.epoch, ask.length, ask.position)
-                    yield _response(await self._run(answer))
-                else:
-                    raise ProtocolError(f"frame {kind!r} does not belong in an open session")
-                frame = await _next(frames, self._limits.idle_expiry_s)
+            except DamagedInputs as error:
+                _log.error("session %s is given up: %s", session.id, error)
+            if not resumed:
+                self.store.remove(session)
+        if session is None or not resumed:
+            session = self._new_session(terms, frame.epoch)
+        self._connect(stream, session, resumed)
 
-    async def _generate(
-        self, request: pb.Generate, sampling: Sampling
-    ) -> AsyncIterator[pb.CollaborateResponse]:
-        generation = CloudGeneration(
-            self._whole, sampling, list(request.tokens), request.max_tokens
+    def _new_session(self, terms: Terms, epoch: int) -> Session:
+        session = Session(uuid4().hex, self._layers, terms, self._eager, epoch)
+        self.store.add(session)
+        return session
+
+    def _connect(self, stream: Stream, session: Session, resumed: bool) -> None:
+        session.detached_since = None
+        stream.open(
+            session,
+            pb.Opened(
+                session_id=session.id,
+                max_positions_per_frame=MAX_POSITIONS_PER_FRAME,
+                credit=self._limits.credit,
+                resumed=resumed,
+                position=session.inputs.length,
+            ),
         )
-        done = False
-        while not done:
-            answer = await self._run(generation.next)
-            done = generation.done
-            yield _response(answer, last=done)
 
-    def _check_open(self, frame: pb.Open) -> tuple[WireCodec, Sampling]:
-        if frame.protocol != pb.PROTOCOL_V1:
-            raise ProtocolError(
-                f"the agent speaks protocol {frame.protocol}, this coordinator "
-                f"{pb.PROTOCOL_V1}; upgrade the older side"
+    def _take(self, stream: Stream, session: Session, frame: pb.CollaborateRequest) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "states":
+            _check_count(frame.states.count)
+            stream.receive(frame.states.count)
+            self._put(session, frame.states)
+            return
+        self.store.touch(session)
+        if kind == "ask":
+            ask = frame.ask
+            need = session.ask(ask.epoch, ask.length, ask.position)
+            if need is not None:
+                stream.send(need)
+        elif kind == "generate":
+            context_length = self._layers.shape.context_length
+            if not self.store.reserve(session, most_bytes(context_length, 8)):
+                raise LinkBusy(self._full())
+            session.generate(list(frame.generate.tokens), frame.generate.max_tokens)
+            self.store.charge(session)
+        else:
+            raise ProtocolError(f"frame {kind!r} does not belong in an open session")
+        self._scheduler.consider(session)
+
+    def _put(self, session: Session, frame: pb.States) -> None:
+        count, payload = frame.count, frame.payload
+        self.store.touch(session)
+        if not self.store.reserve(session, frame_bytes(count, len(payload), self._row_bytes)):
+            raise LinkBusy(self._full())
+        need = session.put(
+            frame.epoch,
+            frame.position,
+            count,
+            payload,
+            frame.drafts,
+            frame.committed,
+            frame.flush,
+            frame.window_start,
+            Replacement(frame.if_replaced.position, frame.if_replaced.token)
+            if frame.HasField("if_replaced")
+            else None,
+        )
+        self.store.charge(session)
+        if need is not None and session.outlet is not None:
+            session.outlet.send(need)
+        self._scheduler.consider(session)
+
+    async def _answer(self, stream: Stream, session: Session) -> None:
+        """Give the answers that are due: the client has said all."""
+        while session.waits:
+            stream.spoke.clear()
+            need = session.missing()
+            if need is not None and not (session.uploads or session.is_answerable):
+                stream.send(need)
+                break
+            await stream.spoke.wait()
+        await stream.drain()
+
+    def _leave(self, stream: Stream, fault: UpdraftError | None) -> None:
+        """Keep the session of a stream that broke, for a while."""
+        stream.stop_writing()
+        session = stream.session
+        if session is None or session.outlet is not stream:
+            return
+        session.outlet = None
+        session.abandon()
+        session.detached_since = monotonic()
+        nonsense = isinstance(fault, ProtocolError | RequestError)
+        if nonsense or session.generates or not session.inputs.held_bytes:
+            self.store.remove(session)
+
+    async def _upload(self, context: grpc.aio.ServicerContext) -> pb.UploadResponse:
+        first = await _read_soon(context, self._limits.open_timeout_s)
+        if first is None or first.WhichOneof("frame") != "session_id":
+            raise ProtocolError("the first frame of an upload must name the session")
+        session = self.store.find(first.session_id)
+        if session is None:
+            raise LinkBroken("this session is gone: open another")
+        received = 0
+        session.uploads += 1
+        try:
+            while True:
+                frame = await _read_soon(context, self._limits.idle_expiry_s)
+                if frame is None:
+                    return pb.UploadResponse(received=received)
+                if self.store.find(session.id) is not session:
+                    raise LinkBroken("this session is gone: open another")
+                if frame.WhichOneof("frame") != "states":
+                    raise ProtocolError("an upload carries states and nothing else")
+                self._frames += 1
+                _check_count(frame.states.count)
+                self._put(session, frame.states)
+                received += frame.states.count
+        finally:
+            session.uploads -= 1
+
+    def _statistics(self) -> pb.Statistics:
+        store, scheduler = self.store, self._scheduler
+        return pb.Statistics(
+            passes=scheduler.passes,
+            pass_positions=scheduler.positions,
+            pass_sessions=scheduler.shares,
+            busy_s=scheduler.busy_s,
+            frames=self._frames,
+            overhead_cpu_s=process_time() - self._started_cpu_s - scheduler.forward_cpu_s,
+            spilled=store.spilled,
+            restored=scheduler.restored,
+            evicted=store.evicted,
+            memory_bytes=store.used_bytes,
+            peak_memory_bytes=store.peak_bytes,
+            detached_sessions=store.detached,
+        )
+
+    def _check_memory(self) -> None:
+        context_length = self._layers.shape.context_length
+        inputs_bytes = most_bytes(context_length, self._row_bytes)
+        one_mib = (self._layers.context_bytes(tokens=True) + inputs_bytes >> 20) + 1
+        if self._limits.memory_mib < one_mib:
+            raise ConfigError(
+                [
+                    f"sessions.memory_mib is {self._limits.memory_mib}, and one session of bundle "
+                    f"{self._bundle.manifest.name!r} takes up to {one_mib}; write at least that"
+                ]
             )
-        own = self._whole.bundle.fingerprint
-        if frame.fingerprint != own:
-            raise ProtocolError(
-                f"the agent runs model {frame.fingerprint[:12]!r}, this coordinator serves "
-                f"{own[:12]!r}; give both the same bundle"
-            )
-        codecs = self._whole.bundle.manifest.codecs
-        codec = next((c for c in codecs if frame.codec == _on_wire(c)), None)
-        if codec is None:
-            raise ProtocolError(
-                f"codec {frame.codec} is not one of this bundle's: {', '.join(codecs)}"
-            )
-        if not 0 <= frame.temperature <= 100:
-            raise RequestError(f"temperature {frame.temperature} lies outside 0 to 100")
-        return CODECS[codec], Sampling(frame.temperature, frame.seed)
 
-    def _decode(self, frame: pb.States, codec: WireCodec) -> tuple[int, int, States]:
-        if not 0 < frame.count <= MAX_POSITIONS_PER_FRAME:
-            raise ProtocolError(
-                f"a frame of {frame.count} positions, 1 to {MAX_POSITIONS_PER_FRAME} are taken"
-            )
-        width = self._whole.bundle.manifest.architecture.width
-        return frame.epoch, frame.position, codec.decode(frame.payload, frame.count, width)
+    def _full(self) -> str:
+        return (
+            f"the {self._limits.memory_mib} MiB of the coordinator's context memory are in use by "
+            "sessions at work; try later"
+        )
 
-    async def _run(self, forward: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._forward, forward)
-
-    def close(self) -> None:
-        """Stop the forward thread after the pass that is running."""
-        self._forward.shutdown(cancel_futures=True)
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(self._housekeeper.interval_s)
+            self._housekeeper.sweep(monotonic())
 
 
-def _on_wire(codec: CodecName) -> int:
-    return pb.Codec.Value(f"CODEC_{codec.upper()}")
+def _check_count(count: int) -> None:
+    if not 0 < count <= MAX_POSITIONS_PER_FRAME:
+        raise ProtocolError(
+            f"a frame of {count} positions, 1 to {MAX_POSITIONS_PER_FRAME} are taken"
+        )
 
 
-def _response(answer: Answer, last: bool = False) -> pb.CollaborateResponse:
-    return pb.CollaborateResponse(token=pb.Token(**answer._asdict(), last=last))
-
-
-async def _write(
-    context: grpc.aio.ServicerContext, response: pb.CollaborateResponse, timeout_s: float
-) -> None:
-    """Send a response; a client that does not read must not keep its context for ever."""
+async def _read(context: grpc.aio.ServicerContext) -> Any:
+    """Return the next frame, or None when the client has said all."""
     try:
-        await asyncio.wait_for(context.write(response), timeout_s)
-    except asyncio.TimeoutError as error:
-        raise LinkTimeout(f"the client read nothing for {timeout_s:g} s") from error
-
-
-async def _next(
-    frames: AsyncIterator[pb.CollaborateRequest], timeout_s: float
-) -> pb.CollaborateRequest | None:
-    """Return the next frame, or `None` when the client has finished."""
-    try:
-        return await asyncio.wait_for(anext(frames), timeout_s)
-    except StopAsyncIteration:
-        return None
+        frame = await context.read()
     except DecodeError as error:
-        raise ProtocolError("a message came that is no CollaborateRequest") from error
+        raise ProtocolError(NO_FRAME) from error
+    return None if frame is grpc.aio.EOF else frame
+
+
+async def _read_soon(context: grpc.aio.ServicerContext, timeout_s: float) -> Any:
+    try:
+        return await asyncio.wait_for(_read(context), timeout_s)
     except asyncio.TimeoutError as error:
-        raise LinkTimeout(f"no frame came for {timeout_s:g} s: the session has expired") from error
+        raise LinkTimeout(f"no frame came for {timeout_s:g} s") from error
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: UpdraftError) -> None:
+    """End a call with a status; a client that does not read it is not waited for."""
+    _log.info("a stream was refused or ended: %s: %s", error.code, error)
+    status = grpc.StatusCode[status_of(error).grpc]
+    abort = asyncio.ensure_future(context.abort(status, f"{error.code}: {error}"))
+    # It fails where the client is gone, and nobody may be waiting for it any more by then.
+    abort.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait((abort,), timeout=_ABORT_S)
+    if abort.done():
+        abort.result()

@@ -1,167 +1,470 @@
-"""Sessions: the context that the cloud keeps for each generation, within limits."""
+"""One session: frames come in, work for forward passes and answers come out.
+
+Plain state without threads or clocks. Frames may come while a pass with the session's work runs:
+they change only what the pass does not read, and `settle` drops what they have overtaken.
+"""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from collections.abc import Sequence as Series
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from updraft.errors import LinkBusy, ProtocolError, RequestError
-from updraft.models.context import window_start
-from updraft.models.partition import States
-from updraft.models.sampling import Sampling
-from updraft.models.sequence import Model
+import numpy as np
+from numpy.typing import NDArray
+
+from updraft.cloud.context import Context, Layers, Terms
+from updraft.cloud.drafts import Drafts
+from updraft.cloud.events import Cost, Event, NeedFrom, Outlet, Pick, Token, Verdict
+from updraft.cloud.foreseen import Foreseen, Frame, Replacement
+from updraft.cloud.generation import Generation
+from updraft.cloud.inputs import Inputs, Rows, frame_bytes, most_bytes
+from updraft.errors import ProtocolError, UpdraftError
+
+# Asks that may wait in one session; a client waits for each answer.
+_MAX_ASKS = 64
+_TOKEN_BYTES = 4
+# A token and its logit on the wire, and how large a verdict with logits may become: clients take
+# messages of up to 4 MiB.
+_LOGIT_BYTES = 8
+_VERDICT_BYTES = 1 << 20
+# A token id as the model takes it.
+_ROW_OF_TOKENS = 8
 
 
-class Answer(NamedTuple):
-    """A token of the full depth and what it cost.
+class Query(NamedTuple):
+    """A place where the whole model is asked: after `row`, drawing with the noise of `position`."""
+
+    row: int
+    position: int
+
+
+class Work(NamedTuple):
+    """A session's part in a pass: inputs `start` to `stop` run, then the queries are answered."""
+
+    session: Session
+    context: Context
+    start: int
+    stop: int
+    queries: list[Query]
+
+
+class _Ask(NamedTuple):
+    epoch: int
+    query: Query
+
+
+class Session:
+    """The cloud's side of one generation.
 
     Attributes:
-        computed_positions: positions that ran through layers of the cloud, catch-up included.
+        outlet: the stream; None while there is none.
+        context: None until it is needed, and after it was spilled.
+        computed: inputs whose KV the context holds.
+        in_pass: its work is being computed.
+        paused: its client reads too slowly to be given more of a generation.
+        was_spilled: its context was given up and has to be computed again.
+        waiting_since: when it began to wait for memory, by the monotonic clock.
+        detached_since: when it lost its stream.
+        uploads: `Upload` streams that are feeding it.
     """
-
-    position: int
-    token: int
-    confidence: float
-    computed_positions: int
-    compute_s: float
-
-
-class EdgeSession:
-    """Context of a generation that the edge decodes: states come in, single tokens go out."""
-
-    def __init__(self, upper: Model, sampling: Sampling) -> None:
-        self._upper = upper
-        self._sampling = sampling
-        self._epoch = 0
-        self._sequence = upper.new_sequence()
-
-    def put(self, epoch: int, position: int, states: States) -> None:
-        """Take states; what is known already or belongs to an older epoch is ignored.
-
-        Raises:
-            ProtocolError: states are missing in between, or the context is full.
-        """
-        if epoch < self._epoch:
-            return
-        if epoch > self._epoch:
-            self._epoch, self._sequence = epoch, self._upper.new_sequence()
-        length = self._sequence.length
-        if position > length:
-            raise ProtocolError(f"states from position {position} came, {length} was expected next")
-        fresh = states[length - position :]
-        limit = self._upper.bundle.manifest.architecture.context_length
-        if length + len(fresh) > limit:
-            raise ProtocolError(
-                f"states up to position {length + len(fresh)} exceed the context of {limit}"
-            )
-        if len(fresh):
-            self._sequence.append(fresh)
-
-    def answer(self, epoch: int, length: int, position: int) -> Answer:
-        """Catch up and give the token that follows `length` states.
-
-        Raises:
-            ProtocolError: other states than those asked about are here.
-        """
-        sequence = self._sequence
-        if epoch != self._epoch or length != sequence.length or length == 0:
-            raise ProtocolError(
-                f"asked about {length} states of epoch {epoch}, here are {sequence.length} of "
-                f"epoch {self._epoch}"
-            )
-        busy_before, top = sequence.busy_s, self._upper.top
-        computed = len(sequence.advance(top))
-        candidate = sequence.propose(top, self._sampling, position)
-        return Answer(position, *candidate, computed, sequence.busy_s - busy_before)
-
-
-class CloudGeneration:
-    """A generation that the cloud decodes on its own, one token per call."""
 
     def __init__(
-        self, whole: Model, sampling: Sampling, tokens: Series[int], max_tokens: int
+        self, session_id: str, layers: Layers, terms: Terms, eager: int, epoch: int = 0
     ) -> None:
-        shape = whole.bundle.manifest.architecture
-        if not tokens or not all(0 <= token < shape.vocabulary_size for token in tokens):
-            raise RequestError("a generation needs at least one token, all within the vocabulary")
-        if max_tokens < 1:
-            raise RequestError("max_tokens must be at least 1")
-        if (
-            whole.bundle.manifest.overflow == "refuse"
-            and len(tokens) + max_tokens > shape.context_length
-        ):
-            raise RequestError(
-                f"{len(tokens)} tokens and max_tokens {max_tokens} exceed the context of "
-                f"{shape.context_length}"
-            )
-        self._whole = whole
-        self._sampling = sampling
-        self._tokens = list(tokens)
-        self._end = len(tokens) + max_tokens
-        self._limit = shape.context_length
-        self._start = window_start(len(tokens), self._limit)
-        self._sequence = whole.new_sequence()
-        self._sequence.append(self._tokens[self._start :])
+        """Start a session.
 
-    def next(self) -> Answer:
-        """Compute the next token."""
-        sequence, position = self._sequence, len(self._tokens)
-        busy_before = sequence.busy_s
-        computed = len(sequence.advance(self._whole.top))
-        candidate = sequence.propose(self._whole.top, self._sampling, position)
-        answer = Answer(position, *candidate, computed, sequence.busy_s - busy_before)
-        self._tokens.append(candidate.token)
-        start = window_start(len(self._tokens), self._limit)
-        if start == self._start:
-            sequence.append([candidate.token])
-        else:
-            self._start, self._sequence = start, self._whole.new_sequence()
-            self._sequence.append(self._tokens[start:])
-        return answer
+        Args:
+            eager: so many inputs of a prompt are computed before anybody asks.
+        """
+        self.id = session_id
+        self.terms = terms
+        self.epoch = epoch
+        self.outlet: Outlet | None = None
+        self.context: Context | None = None
+        self.computed = 0
+        self.in_pass = False
+        self.paused = False
+        self.was_spilled = False
+        self.waiting_since: float | None = None
+        self.detached_since: float | None = None
+        self.uploads = 0
+        self._layers = layers
+        self._eager = eager
+        self._tokens = terms.tokens
+        self._most_judged = layers.shape.context_length
+        if terms.logits_above is not None:
+            logits_bytes = _LOGIT_BYTES * layers.shape.vocabulary_size
+            self._most_judged = max(1, _VERDICT_BYTES // logits_bytes)
+        self._row_bytes = _ROW_OF_TOKENS if terms.tokens else 4 * layers.shape.width
+        self.inputs = Inputs(self._decode, layers.shape.context_length)
+        self._window = 0
+        self._sound = 0
+        self._drafts = Drafts()
+        self._replaced: Replacement | None = None
+        self._foreseen = Foreseen(layers.shape.context_length)
+        self._asks: list[_Ask] = []
+        self._generation: Generation | None = None
+        self._lost = False
+        self._unpaid = Cost(0, 0.0)
 
-    @property
-    def done(self) -> bool:
-        """The text ended or is as long as was asked."""
-        end = self._whole.bundle.manifest.tokenizer.end_of_text
-        return self._tokens[-1] == end or len(self._tokens) == self._end
+    # What a client says.
 
+    def put(
+        self,
+        epoch: int,
+        position: int,
+        count: int,
+        payload: bytes,
+        drafts: Sequence[int] = (),
+        committed: Sequence[bool] = (),
+        flush: bool = False,
+        window_start: int = 0,
+        if_replaced: Replacement | None = None,
+    ) -> NeedFrom | None:
+        """Take inputs, and drafts that follow the last of them; see `States` in the wire.
 
-class SessionStore:
-    """Admits sessions while there is room.
-
-    Attributes:
-        active: sessions now.
-        used_bytes: memory that their context may take.
-    """
-
-    def __init__(self, max_sessions: int, memory_bytes: int) -> None:
-        self.active = 0
-        self.used_bytes = 0
-        self.max_sessions = max_sessions
-        self._memory_bytes = memory_bytes
-
-    @contextmanager
-    def admit(self, context_bytes: int) -> Iterator[str]:
-        """Reserve room for one session; yields its id.
+        Returns:
+            What to ask the client for at once, if inputs from before have been lost.
 
         Raises:
-            LinkBusy: a limit is reached; says which.
+            ProtocolError: the frame makes no sense.
         """
-        if self.active >= self.max_sessions:
-            raise LinkBusy(f"the coordinator serves {self.active} sessions, its limit; try later")
-        if self.used_bytes + context_bytes > self._memory_bytes:
-            raise LinkBusy(
-                f"a session takes {context_bytes >> 10} KiB and "
-                f"{(self._memory_bytes - self.used_bytes) >> 10} KiB of the coordinator's context "
-                "memory are free; try later"
+        if self._generation is not None:
+            raise ProtocolError("frame 'states' does not belong in a generation")
+        if epoch < self.epoch:
+            return None
+        self._check_drafts(count, drafts, committed)
+        if if_replaced is not None and (epoch, if_replaced) != (self.epoch, self._replaced):
+            if epoch == self.epoch + 1 and window_start == self._window:
+                self._decode(payload, count)
+                frame = Frame(position, count, payload, list(drafts), list(committed), flush)
+                self._foreseen.keep(if_replaced, frame)
+            return None
+        if epoch > self.epoch:
+            self._enter(epoch, None, position)
+        if window_start != self._window:
+            self._window = window_start
+            self._truncate(0)
+        self._append(Frame(position, count, payload, drafts, committed, flush))
+        return self._ask_again()
+
+    def ask(self, epoch: int, length: int, position: int) -> NeedFrom | None:
+        """Ask for the token that follows `length` inputs.
+
+        Returns:
+            What to ask the client for at once, if inputs from before have been lost.
+
+        Raises:
+            ProtocolError: the frame makes no sense, or too many wait for their answers.
+        """
+        if self._generation is not None:
+            raise ProtocolError("frame 'ask' does not belong in a generation")
+        limit = self._layers.shape.context_length
+        if not 0 < length <= limit:
+            raise ProtocolError(f"asked about {length} inputs, 1 to {limit} fit the context")
+        if len(self._asks) >= _MAX_ASKS:
+            raise ProtocolError(f"{_MAX_ASKS} asks wait already")
+        if epoch >= self.epoch:
+            self._asks.append(_Ask(epoch, Query(length - 1, position)))
+        return self._ask_again()
+
+    def generate(self, tokens: list[int], max_tokens: int) -> None:
+        """Decode the whole text here.
+
+        Raises:
+            ProtocolError: the session is in use already.
+            RequestError: it cannot be served as asked.
+        """
+        if self._generation is not None or self.inputs.held_bytes or self._asks:
+            raise ProtocolError("frame 'generate' does not belong in a session in use")
+        self._generation = Generation(self._layers.manifest, tokens, max_tokens)
+        self._tokens = True
+        self._put_window()
+
+    def resume(self, epoch: int, length: int, prefix_hash: bytes) -> bool:
+        """Go on in a new epoch with the first inputs, if they are those that the client means.
+
+        Raises:
+            ProtocolError: the epoch has been used.
+            DamagedInputs: a payload is not what it was when it came.
+        """
+        if self._generation is not None or length > self.inputs.length:
+            return False
+        if self.inputs.prefix_hash(length) != prefix_hash:
+            return False
+        if epoch < self.epoch:
+            raise ProtocolError(f"resumed in epoch {epoch}, the session is in {self.epoch} already")
+        self._enter(epoch, None, length)
+        self.abandon()
+        # The verdict on what follows the last sure input may have been lost on its way.
+        self._drafts.reopen(max(0, length - 1))
+        return True
+
+    def abandon(self) -> None:
+        """Drop whatever waits for an answer: nobody is there to read it."""
+        self._drafts.clear()
+        self._asks.clear()
+
+    # What the scheduler and the store need to know.
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether all layers run here."""
+        return self._tokens
+
+    @property
+    def generates(self) -> bool:
+        """Whether the cloud decodes."""
+        return self._generation is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory taken."""
+        inputs = self.inputs.held_bytes
+        for frame in self._foreseen.frames:
+            inputs += frame_bytes(frame.count, len(frame.payload), self._row_bytes)
+        if self._generation is not None:  # grows by itself: all of it is taken at once
+            inputs = most_bytes(self._layers.shape.context_length, _ROW_OF_TOKENS)
+        return inputs + (0 if self.context is None else self.context.held_bytes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any answer is due, be it that inputs for it are missing."""
+        generates = self._generation is not None and not self._generation.done
+        return generates or bool(self._asks) or self._wanted() > 0
+
+    @property
+    def can_be_lost(self) -> bool:
+        """Whether its client can be asked for what would be given up, and waits for nothing."""
+        return bool(self.inputs.held_bytes) and not self.generates and not self.is_ready
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its context must stay."""
+        return self.in_pass or self.is_ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to compute in the next pass."""
+        if self.in_pass or self.outlet is None:
+            return False
+        waiting = self.inputs.length - self.computed
+        # What was spilled stays so until somebody asks: others needed the room.
+        if (
+            waiting >= self._eager
+            and not self.was_spilled
+            and (self._unspeculative() >= self._eager)
+        ):
+            return True
+        rows = self._due()
+        return bool(rows) and (waiting > 0 or min(rows) < self.inputs.length)
+
+    @property
+    def is_answerable(self) -> bool:
+        """Whether an answer is due whose inputs are all here."""
+        return min(self._due(), default=self.inputs.length) < self.inputs.length
+
+    def missing(self) -> NeedFrom | None:
+        """Return what an answer waits for that is not here."""
+        ahead = [ask.epoch for ask in self._asks if ask.epoch > self.epoch]
+        if ahead:
+            return NeedFrom(max(ahead), 0)
+        if self._wanted() > self.inputs.length:
+            return NeedFrom(self.epoch, self.inputs.length)
+        return None
+
+    # Passes.
+
+    def make_context(self) -> None:
+        """Take the memory for the context."""
+        self.context = Context(self._layers, self._tokens)
+        self.computed, self.was_spilled = 0, False
+
+    def take(self, limit: int) -> Work:
+        """Return work for a pass, at most `limit` inputs; the context must have been made.
+
+        Raises:
+            DamagedInputs: a payload is not what it was when it came.
+        """
+        assert self.context is not None, "make the context first"
+        start, known = self.computed, self.inputs.length
+        due = max(min(self._wanted(), known), start)
+        if (unspeculative := self._unspeculative()) >= self._eager:
+            due = max(due, start + unspeculative)
+        stop = min(due, start + limit)
+        self.context.truncate(start)
+        if stop > start:
+            self.context.bottom.append(self.inputs.rows(start, stop))
+            self.inputs.release(stop)
+        self.in_pass, self._sound = True, stop
+        return Work(self, self.context, start, stop, self._queries(stop))
+
+    def settle(self, work: Work, picks: Mapping[Query, Pick], compute_s: float) -> list[Event]:
+        """Take the outcome of a pass; returns the answers."""
+        self.in_pass, self.computed = False, self._sound
+        positions, seconds = self._unpaid
+        self._unpaid = Cost(positions + work.stop - work.start, seconds + compute_s)
+        # What frames have overtaken meanwhile is not answered: it was another text.
+        sound = {query: pick for query, pick in picks.items() if query.row < self.computed}
+        events = self._answer_asks(sound)
+        events += self._judge(sound)
+        if self._generation is not None:
+            events += self._generate_next(self._generation, sound)
+        return events
+
+    def fail_pass(self, error: UpdraftError) -> None:
+        """Take note that a pass failed: nobody knows what the context holds."""
+        self.in_pass = False
+        self.spill()
+        self.abandon()
+        if self.outlet is not None:
+            self.outlet.fail(error)
+
+    def spill(self) -> None:
+        """Give the context's memory back; it is computed again from the inputs when needed."""
+        self.was_spilled = self.computed > 0
+        self.context, self.computed = None, 0
+        self.inputs.release_all()
+
+    def lose(self) -> None:
+        """Give everything back; the client is asked for the inputs when it next says something."""
+        self.spill()
+        self.inputs.truncate(0)
+        self._foreseen.clear()
+        self._lost = True
+
+    def _answer_asks(self, picks: Mapping[Query, Pick]) -> list[Event]:
+        events: list[Event] = []
+        waiting = []
+        for ask in self._asks:
+            if ask.epoch == self.epoch and ask.query in picks:
+                events.append(Token(ask.query.position, picks[ask.query], self._pay()))
+            else:
+                waiting.append(ask)
+        self._asks = waiting
+        return events
+
+    def _judge(self, picks: Mapping[Query, Pick]) -> list[Event]:
+        events: list[Event] = []
+        judgements = self._drafts.judge(
+            lambda row: picks.get(self._query_after(row)),
+            rejecting=self.terms.logits_above is None,
+            most=self._most_judged,
+        )
+        for row, judged, rejected in judgements:
+            events.append(Verdict(self.epoch, row, judged, rejected, self._pay()))
+            if rejected:
+                length = row + len(judged)
+                self._enter(self.epoch + 1, Replacement(length - 1, judged[-1].token), length)
+        return events
+
+    def _enter(self, epoch: int, replaced: Replacement | None, length: int) -> None:
+        """Begin an epoch with the inputs before `length`, and with what was kept for it."""
+        self.epoch, self._replaced = epoch, replaced
+        self._truncate(length)
+        if replaced is None:
+            self._foreseen.clear()
+            return
+        for frame in self._foreseen.take(replaced):
+            self._append(frame)
+
+    def _append(self, frame: Frame) -> None:
+        self.inputs.put(frame.position, frame.count, frame.payload)
+        stop = frame.position + frame.count
+        self._drafts.put(stop - len(frame.drafts), frame.drafts, frame.committed)
+        if frame.flush:
+            self._drafts.flush(stop)
+
+    def _generate_next(self, generation: Generation, picks: Mapping[Query, Pick]) -> list[Event]:
+        query = self._query_after(self.inputs.length - 1)
+        if generation.done or query not in picks:
+            return []
+        pick = picks[query]
+        moved = generation.append(pick.token)
+        if moved:
+            self._put_window()
+        elif not generation.done:
+            token = np.array([pick.token], "<u4").tobytes()
+            self.inputs.put(self.inputs.length, 1, token)
+        return [Token(query.position, pick, self._pay(), generation.done)]
+
+    def _put_window(self) -> None:
+        assert self._generation is not None, "a window of tokens is a generation's"
+        self._window = self._generation.start
+        self._truncate(0)
+        window = np.array(self._generation.window, "<u4")
+        self.inputs.put(0, len(window), window.tobytes())
+
+    def _query_after(self, row: int) -> Query:
+        return Query(row, self._window + row + 1)
+
+    def _due(self) -> list[int]:
+        """Return the inputs after which answers are due in this epoch."""
+        rows = [ask.query.row for ask in self._asks if ask.epoch == self.epoch]
+        rows += self._drafts.due()
+        if self._generates_on:
+            rows.append(self.inputs.length - 1)
+        return rows
+
+    def _queries(self, stop: int) -> list[Query]:
+        """Return every place before `stop` where an answer is due in this epoch."""
+        queries = {ask.query for ask in self._asks if ask.epoch == self.epoch}
+        queries.update(map(self._query_after, self._drafts.due()))
+        if self._generates_on:
+            queries.add(self._query_after(self.inputs.length - 1))
+        return [query for query in queries if query.row < stop]
+
+    @property
+    def _generates_on(self) -> bool:
+        return self._generation is not None and not (self._generation.done or self.paused)
+
+    def _wanted(self) -> int:
+        """Return how many inputs the answers that are due are based on."""
+        return max(self._due(), default=-1) + 1
+
+    def _unspeculative(self) -> int:
+        """Return how many inputs wait that no verdict can void."""
+        known = self.inputs.length
+        return min(self._drafts.first(known) + 1, known) - self.computed
+
+    def _truncate(self, length: int) -> None:
+        self.inputs.truncate(length)
+        self.computed = min(self.computed, length)
+        self._sound = min(self._sound, length)
+        self._drafts.truncate(length)
+        self._asks = [ask for ask in self._asks if ask.epoch >= self.epoch]
+
+    def _pay(self) -> Cost:
+        unpaid, self._unpaid = self._unpaid, Cost(0, 0.0)
+        return unpaid
+
+    def _ask_again(self) -> NeedFrom | None:
+        if not self._lost:
+            return None
+        self._lost = False
+        return NeedFrom(self.epoch, 0) if self.inputs.length == 0 else None
+
+    def _check_drafts(self, count: int, drafts: Sequence[int], committed: Sequence[bool]) -> None:
+        if not drafts and not committed:
+            return
+        if len(drafts) > count:
+            raise ProtocolError(f"{len(drafts)} drafts came after {count} inputs")
+        if committed and len(committed) != len(drafts):
+            raise ProtocolError(f"{len(committed)} marks came beside {len(drafts)} drafts")
+        vocabulary = self._layers.shape.vocabulary_size
+        if max(drafts) >= vocabulary:
+            raise ProtocolError(f"draft {max(drafts)} is no token: there are {vocabulary}")
+
+    def _decode(self, payload: bytes, count: int) -> Rows:
+        shape = self._layers.shape
+        if not self._tokens:
+            return self.terms.codec.decode(payload, count, shape.width)
+        if len(payload) != _TOKEN_BYTES * count:
+            raise ProtocolError(
+                f"a payload of {count} tokens has {len(payload)} bytes, "
+                f"{_TOKEN_BYTES * count} are expected"
             )
-        self.active += 1
-        self.used_bytes += context_bytes
-        try:
-            yield uuid.uuid4().hex
-        finally:
-            self.active -= 1
-            self.used_bytes -= context_bytes
+        tokens: NDArray[Any] = np.frombuffer(payload, "<u4").astype(np.int64)
+        if tokens.max() >= shape.vocabulary_size:
+            raise ProtocolError(f"token {tokens.max()} came, there are {shape.vocabulary_size}")
+        return tokens

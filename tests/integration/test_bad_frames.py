@@ -35,10 +35,10 @@ def frame(bundle, width):
             return pb.CollaborateRequest(open=pb.Open(**(sound | changes)))
 
         @staticmethod
-        def states(position=0, count=1, epoch=0, value=0.5, payload=None):
+        def states(position=0, count=1, value=0.5, payload=None, **others):
             if payload is None:
                 payload = np.full((min(count, 1000), width), value, "<f4").tobytes()
-            states = pb.States(epoch=epoch, position=position, count=count, payload=payload)
+            states = pb.States(position=position, count=count, payload=payload, **others)
             return pb.CollaborateRequest(states=states)
 
         @staticmethod
@@ -54,14 +54,20 @@ def frame(bundle, width):
 
 
 @pytest.fixture
-def talk(stub):
-    """Return a function that sends frames and gives the tokens that came back."""
+def say(stub):
+    """Return a function that sends frames and gives what came back after Opened."""
 
     def send(*frames):
         answers = list(stub.Collaborate(iter(frames), timeout=60))
-        return [answer.token for answer in answers if answer.HasField("token")]
+        return [answer for answer in answers[1:] if not answer.HasField("ack")]
 
     return send
+
+
+@pytest.fixture
+def talk(say):
+    """Return a function that sends frames and gives the tokens that came back."""
+    return lambda *frames: [answer.token for answer in say(*frames)]
 
 
 @pytest.fixture
@@ -96,7 +102,7 @@ def test_the_first_frame_must_be_open(refusal, frame):
     for first in (frame.states(), frame.ask(), frame.generate(), pb.CollaborateRequest()):
         assert refusal(first) == (
             NONSENSE,
-            "protocol: the first frame of a session must be Open",
+            "protocol: the first frame of a session must be Open or Resume",
         )
     assert refusal()[0] is NONSENSE
 
@@ -113,6 +119,9 @@ def test_the_first_frame_must_be_open(refusal, frame):
         ({"temperature": -1.0}, REFUSED, "temperature -1.0 lies outside 0 to 100"),
         ({"temperature": float("nan")}, REFUSED, "temperature nan lies outside 0 to 100"),
         ({"temperature": float("inf")}, REFUSED, "temperature inf lies outside 0 to 100"),
+        ({"inputs": 7}, NONSENSE, "inputs 7 are neither states nor tokens"),
+        ({"logits_above": -0.1}, REFUSED, "logits_above -0.1 lies outside 0 to 1"),
+        ({"logits_above": float("nan")}, REFUSED, "logits_above nan lies outside 0 to 1"),
     ],
 )
 def test_an_open_that_does_not_fit_is_refused(refusal, frame, changes, status, message):
@@ -129,12 +138,13 @@ def test_states_that_make_no_sense_are_refused(refusal, frame, width):
         (frame.states(count=2, payload=bytes(4 * width)), f"fp32 takes {8 * width}"),
         (not_a_number, "values that are not finite"),
         (infinite, "values that are not finite"),
-        (frame.states(position=1), "states from position 1 came, 0 was expected next"),
-        (frame.states(position=_HUGE), f"states from position {_HUGE} came"),
+        (frame.states(position=_HUGE), f"inputs up to position {_HUGE + 1} exceed the context"),
+        (frame.states(drafts=[1, 2]), "2 drafts came after 1 inputs"),
+        (frame.states(drafts=[1], committed=[True] * 2), "2 marks came beside 1 drafts"),
+        (frame.states(drafts=[_HUGE]), f"draft {_HUGE} is no token"),
         (frame.states(count=0), "a frame of 0 positions, 1 to 128 are taken"),
         (frame.states(count=129), "a frame of 129 positions, 1 to 128 are taken"),
         (frame.states(count=_HUGE), f"a frame of {_HUGE} positions"),
-        (frame.states(epoch=3, position=1), "states from position 1 came, 0 was expected next"),
     ]:
         code, details = refusal(frame.open(), bad, frame.ask())
         assert code is NONSENSE
@@ -147,21 +157,32 @@ def test_states_beyond_the_context_are_refused(refusal, talk, frame, context):
     assert token.computed_positions == context
     code, details = refusal(frame.open(), *whole, frame.states(position=context))
     assert code is NONSENSE
-    assert f"states up to position {context + 1} exceed the context of {context}" in details
+    assert f"inputs up to position {context + 1} exceed the context of {context}" in details
 
 
-def test_an_ask_must_fit_the_states(refusal, frame):
-    for frames in (
-        [frame.ask(length=1)],
-        [frame.ask(length=0)],
-        [frame.states(), frame.ask(length=0)],
-        [frame.states(), frame.ask(length=2)],
-        [frame.states(), frame.ask(length=1, epoch=1)],
-        [frame.states(count=2), frame.ask(length=1)],
-    ):
-        code, details = refusal(frame.open(), *frames)
+def test_an_ask_must_fit_the_context(refusal, frame, context):
+    for length in (0, context + 1, _HUGE):
+        code, details = refusal(frame.open(), frame.states(), frame.ask(length=length))
         assert code is NONSENSE
-        assert "asked about" in details
+        assert f"asked about {length} inputs, 1 to {context} fit the context" in details
+
+
+def test_too_many_asks_at_once_are_refused(refusal, frame):
+    code, details = refusal(frame.open(), *(frame.ask(length=9) for _ in range(100)))
+    assert code is NONSENSE
+    assert "asks wait already" in details
+
+
+def test_an_ask_for_more_than_came_is_answered_with_what_is_missing(say, frame):
+    for frames, epoch, position in [
+        ([frame.ask(length=1)], 0, 0),
+        ([frame.states(count=3), frame.ask(length=5)], 0, 3),
+        ([frame.states(count=3), frame.states(position=4), frame.ask(length=5)], 0, 3),
+        ([frame.states(count=3), frame.ask(length=3, epoch=2)], 2, 0),
+        ([frame.states(epoch=3, position=1), frame.ask(length=2, epoch=3)], 3, 0),
+    ]:
+        (answer,) = say(frame.open(), *frames)
+        assert (answer.need_from.epoch, answer.need_from.position) == (epoch, position)
 
 
 def test_a_generation_that_cannot_be_served_is_refused(refusal, frame, bundle, context):
@@ -180,15 +201,21 @@ def test_a_generation_that_cannot_be_served_is_refused(refusal, frame, bundle, c
 
 
 def test_a_frame_that_does_not_belong_there_is_refused(refusal, frame):
+    resume = pb.CollaborateRequest(resume=pb.Resume(open=frame.open().open))
     for misplaced, kind in [
         (frame.open(), "open"),
+        (resume, "resume"),
         (frame.generate(), "generate"),
         (pb.CollaborateRequest(), "None"),
     ]:
         code, details = refusal(frame.open(), frame.states(), misplaced)
         assert code is NONSENSE
-        assert kind in details
-        assert "does not belong in an open session" in details
+        assert f"frame {kind}" in details.replace("'", "")
+        assert "does not belong in" in details
+    for misplaced in (frame.states(), frame.ask(), frame.generate()):
+        code, details = refusal(frame.open(), frame.generate(max_tokens=100), misplaced)
+        assert code is NONSENSE
+        assert "does not belong in a" in details
 
 
 def test_states_that_come_twice_change_nothing(talk, frame):
@@ -232,7 +259,7 @@ def test_a_message_of_garbage_ends_its_own_stream_alone(coordinator, frame, open
         with pytest.raises(grpc.RpcError) as refused:
             list(stream)
     assert refused.value.code() is NONSENSE
-    assert refused.value.details() == "protocol: a message came that is no CollaborateRequest"
+    assert refused.value.details() == "protocol: a message came that is no frame of this call"
 
 
 def test_a_message_that_is_too_large_is_refused(refusal, frame):
