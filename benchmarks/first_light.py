@@ -18,12 +18,20 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
-from measures import demo, exactness, lightness, load, modes, overhead, payload
-from measures.bench import QUICK, Bench, Plan
-from measures.report import ROOT, Context, Section, commit, machine, terminal, write
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from updraft.benchmarks.measures import demo, exactness, lightness, load, modes, overhead, payload
+from updraft.benchmarks.measures.bench import QUICK, Bench, Plan
+from updraft.benchmarks.measures.report import (
+    ROOT,
+    Context,
+    Section,
+    commit,
+    machine,
+    terminal,
+    write,
+)
 from updraft.models.bundle import open_bundle
 from updraft.models.shipped import shipped_bundle
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from measures.report import ROOT, commit, machine, terminal, write
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import tables
 from updraft.models.evaluate import ModelReport, Report, Settings, evaluate_bundle

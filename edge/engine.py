@@ -63,9 +63,15 @@ class Engine:
         """Return the λ of mode `bounded`, corrected by all generations that share its guarantee.
 
         Raises:
-            RequestError: the bundle holds no guarantee for what is asked.
+            RequestError: the bundle holds no guarantee for it, or only for shorter texts.
         """
         guarantee = guarantee_for(self.bundle, request.epsilon, request.wire, request.temperature)
+        if request.max_tokens > guarantee.max_tokens:
+            raise RequestError(
+                f"max_tokens {request.max_tokens}: the guarantee of mode 'bounded' is about "
+                f"texts of up to {guarantee.max_tokens} tokens; ask for fewer, or calibrate with "
+                f"--max-tokens {request.max_tokens}"
+            )
         return self._commitments.setdefault(guarantee, OnlineLambda(guarantee))
 
     def draft_model(self, mode: Mode) -> Model:

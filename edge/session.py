@@ -333,6 +333,8 @@ class CloudSession:
                 self._take(response)
         except grpc.aio.AioRpcError as error:
             fault = self._line.explain(error)
+            if error.code() is grpc.StatusCode.INTERNAL and not self.opened.done():
+                fault = await self._ask_why(fault)
         except asyncio.CancelledError:
             fault = LinkClosed(f"coordinator {self._line.endpoint}: the session was cancelled")
         except UpdraftError as error:
@@ -342,6 +344,18 @@ class CloudSession:
             for task in self._tasks:
                 task.cancel()
             self._fail(fault)
+
+    async def _ask_why(self, fault: UpdraftError) -> UpdraftError:
+        """Open once more: gRPC forgets why it was refused where a frame was on its way."""
+        call = self._line.stub().Collaborate(timeout=self._line.open_s)
+        try:
+            await call.write(self._first)
+            await call.read()
+        except grpc.aio.AioRpcError as error:
+            return self._line.explain(error)
+        finally:
+            call.cancel()
+        return fault
 
     async def _greet(self) -> None:
         line = self._line

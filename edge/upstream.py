@@ -116,7 +116,7 @@ class Upstream:
     def revival(self, session_id: str) -> Revival:
         """Return how to take a session up again with the inputs that the cloud has for certain."""
         self._follow_window()
-        self.epoch += 1
+        self.epoch += 2  # the next one has been used, for what was to be kept aside
         length = min(self._confirmed, self._window.done)
         if self._codec is None:
             prefix = self._payload(0, length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ from updraft.models.runtime import RuntimeOptions
 T = TypeVar("T")
 
 # A busy machine is no fault of the code: what is slow shows in the times.
-_PATIENT = Deadlines(open_s=30, answer_s=30)
+PATIENT = Deadlines(open_s=30, answer_s=30)
 
 # For bundles without prompts of their own.
 _SNIPPETS = (
@@ -48,26 +48,40 @@ class Plan:
     payload_prompts: int = 40
     mode_prompts: int = 100
     step_prompts: int = 80
+    stop_prompts: int = 240
     sessions: int = 32
     rounds: int = 3
 
 
-QUICK = Plan(max_tokens=32, exact_prompts=20, payload_prompts=6, mode_prompts=10, step_prompts=40)
+QUICK = Plan(
+    max_tokens=32,
+    exact_prompts=20,
+    payload_prompts=6,
+    mode_prompts=10,
+    step_prompts=40,
+    stop_prompts=24,
+)
 
 
 class Cores(NamedTuple):
-    """The core that each side is held to; `None` where the system cannot hold a process."""
+    """The core that each side is held to; `None` where the system cannot hold a process.
+
+    Attributes:
+        usable: every core that this process was given.
+    """
 
     edge: int | None
     cloud: int | None
+    usable: frozenset[int] = frozenset()
 
     @classmethod
     def choose(cls) -> Cores:
         """Take two cores where this process may use so many."""
         if not hasattr(os, "sched_getaffinity"):
             return cls(None, None)
-        free = sorted(os.sched_getaffinity(0))
-        return cls(free[0], free[1]) if len(free) > 1 else cls(None, None)
+        usable = frozenset(os.sched_getaffinity(0))
+        edge, cloud, *_ = (*sorted(usable), None)
+        return cls(edge, cloud, usable) if cloud is not None else cls(None, None)
 
     def __str__(self) -> str:
         if self.edge is None:
@@ -93,10 +107,10 @@ class Bench:
         self.plan = plan
         self.cores = Cores.choose()
         self._progress = progress
-        self.prompt_source, self._prompts = _read_prompts(bundle)
+        self.prompt_source, self._prompts = bundle_prompts(bundle)
         with ExitStack() as stack:
             self.coordinator = stack.enter_context(self.serve())
-            _hold(self.cores.edge)
+            hold(self.cores.edge)
             self.engine = self.connect(self.coordinator.endpoint)
             assert self.engine.link is not None, "it was made with a link"
             stack.callback(self.engine.link.close)
@@ -106,20 +120,9 @@ class Bench:
         """Stop the coordinator and the link to it."""
         self._stack.close()
 
-    @contextmanager
-    def serve(self) -> Iterator[Served]:
+    def serve(self) -> AbstractContextManager[Served]:
         """Run a coordinator on its core."""
-        before = {child.pid for child in psutil.Process().children()}
-        arguments = ["cloud", "serve", "--listen", "127.0.0.1:0"]
-        # A child keeps its parent's core, and so do all of its threads.
-        _hold(self.cores.cloud)
-        try:
-            with running([*arguments, "--bundle", str(self.bundle.folder)]) as endpoint:
-                _hold(self.cores.edge)
-                children = psutil.Process().children()
-                yield Served(endpoint, next(c for c in children if c.pid not in before))
-        finally:
-            _hold(self.cores.edge)
+        return serve(self.bundle, self.cores)
 
     def connect(self, endpoint: Endpoint) -> Engine:
         """Load all layers, with a link to a coordinator."""
@@ -127,7 +130,7 @@ class Bench:
             self.bundle,
             RuntimeOptions(),
             ModelledMeter(EnergyModel().active_power_w),
-            CloudLink(endpoint, self.bundle.fingerprint, None, _PATIENT),
+            CloudLink(endpoint, self.bundle.fingerprint, None, PATIENT),
             whole_model=True,
         )
 
@@ -174,7 +177,23 @@ def complete(engine: Engine, request: GenerationRequest) -> GenerationResult:
     return generation.result
 
 
-def _read_prompts(bundle: Bundle) -> tuple[str, list[str]]:
+@contextmanager
+def serve(bundle: Bundle, cores: Cores, *options: str) -> Iterator[Served]:
+    """Run a coordinator on its core, with further options of `updraft cloud serve`."""
+    before = {child.pid for child in psutil.Process().children()}
+    arguments = ["cloud", "serve", "--listen", "127.0.0.1:0", "--bundle", str(bundle.folder)]
+    # A child keeps its parent's core, and so do all of its threads.
+    hold(cores.cloud)
+    try:
+        with running([*arguments, *options]) as endpoint:
+            hold(cores.edge)
+            children = psutil.Process().children()
+            yield Served(endpoint, next(c for c in children if c.pid not in before))
+    finally:
+        hold(cores.edge)
+
+
+def bundle_prompts(bundle: Bundle) -> tuple[str, list[str]]:
     """Return where prompts come from, and the prompts."""
     path = bundle.path("prompts.jsonl")
     if not path.is_file():
@@ -182,7 +201,24 @@ def _read_prompts(bundle: Bundle) -> tuple[str, list[str]]:
     return "the bundle's prompts from held-out files", list(read_prompts(path))
 
 
-def _hold(core: int | None) -> None:
+def hold(core: int | None) -> None:
     """Hold this thread, and what it starts from now on, to one core."""
     if core is not None:
         os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def all_but_cloud(cores: Cores) -> Iterator[None]:
+    """Let what is started meanwhile use every core but the coordinator's."""
+    if cores.cloud is not None:
+        os.sched_setaffinity(0, cores.usable - {cores.cloud})
+    try:
+        yield
+    finally:
+        hold(cores.edge)
+
+
+def let_go(cores: Cores) -> None:
+    """Let this thread, and what it starts from now on, use every core again."""
+    if cores.usable:
+        os.sched_setaffinity(0, cores.usable)

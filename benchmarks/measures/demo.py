@@ -8,8 +8,8 @@ import sys
 from time import perf_counter
 from typing import Any
 
-from measures.bench import Bench
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section
 from updraft.models.bundle import open_bundle
 from updraft.models.card import Table
 from updraft.models.shipped import shipped_bundle

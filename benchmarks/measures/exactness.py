@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from measures.bench import Bench
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section
 from updraft.models.card import Table
 from updraft.models.sampling import Sampling
 
 if TYPE_CHECKING:
-    from torch_reference import TorchReference
+    from updraft.benchmarks.torch_reference import TorchReference
 
 _TEMPERATURES = (0.0, 0.8)
 # More than any confidence: no exit is taken.
@@ -107,7 +107,7 @@ def _compare(
 def _load_reference(bench: Bench) -> TorchReference | None:
     if find_spec("torch") is None or find_spec("onnx") is None:
         return None
-    from torch_reference import TorchReference  # noqa: PLC0415  # needs the train extra
+    from updraft.benchmarks.torch_reference import TorchReference  # noqa: PLC0415  # needs the train extra
 
     return TorchReference(bench.bundle)
 

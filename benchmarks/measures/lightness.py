@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-from measures.bench import Bench
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section
 from updraft.models.card import Table
 
 # gRPC imports the empty packages grpc_health and grpc_reflection itself where they are installed.

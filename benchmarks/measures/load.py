@@ -11,8 +11,8 @@ from time import monotonic, perf_counter, sleep
 
 import psutil
 
-from measures.bench import Bench, complete
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench, complete
+from updraft.benchmarks.measures.report import Section
 from updraft.edge.engine import Engine
 from updraft.edge.request import GenerationRequest
 from updraft.errors import UpdraftError

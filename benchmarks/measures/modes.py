@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from measures.bench import Bench
-from measures.report import Section, Spread
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section, Spread
 from updraft.edge.request import GenerationResult, Mode
 from updraft.models.card import Table
 from updraft.models.manifest import Manifest

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from measures.bench import Bench
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section
 from updraft.edge.request import GenerationRequest, Mode
 from updraft.models.card import Table
 

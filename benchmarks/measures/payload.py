@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from measures.bench import Bench
-from measures.report import Section
+from updraft.benchmarks.measures.bench import Bench
+from updraft.benchmarks.measures.report import Section
 from updraft.models.card import Table
 from updraft.models.manifest import CodecName
 

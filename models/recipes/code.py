@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,9 @@ _BLOCK = 64
 _PROMPTS, _CALIBRATION_PROMPTS = 240, 120
 _STOP_PROMPTS = 2_000
 _BOUNDED_PROMPTS = 1_200
-# What mode `bounded` is certified for, at temperature 0.
+# What mode `bounded` is certified for.
 _CERTIFIED_WIRES: tuple[CodecName, ...] = ("fp16", "int8")
+_CERTIFIED_TEMPERATURES = (0.0, 0.8)
 _EPSILONS, _DELTA = (0.02, 0.05), 0.05
 _END_OF_TEXT = 0
 
@@ -159,8 +161,9 @@ def _certify(bundle: Bundle, report: Report) -> Bundle:
     rows = bundle.path(PROMPTS_FILE).read_text(encoding="utf-8").splitlines()
     prompts = [json.loads(row)["prompt"] for row in rows]
     digest = bundle.manifest.files[PROMPTS_FILE].sha256
-    for wire in _CERTIFIED_WIRES:
-        calibrator = Calibrator(bundle, prompts, digest, Terms(wire), report)
+    for wire, temperature in product(_CERTIFIED_WIRES, _CERTIFIED_TEMPERATURES):
+        terms = Terms(wire, temperature)
+        calibrator = Calibrator(bundle, prompts, digest, terms, report)
         found = [calibrator.certify(epsilon, _DELTA)[0] for epsilon in _EPSILONS]
         bundle = keep_guarantees(bundle, found)
     return bundle

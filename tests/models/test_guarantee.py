@@ -1,10 +1,13 @@
 """Guarantees: certified on prompts, kept in the manifest, void when the model is another."""
 
+import json
+
 import pytest
 
 from updraft.errors import BundleError, RequestError
 from updraft.models.bundle import open_bundle, write_manifest
 from updraft.models.guarantee import (
+    PROMPTS_FILE,
     Calibrator,
     Terms,
     guarantee_for,
@@ -12,7 +15,9 @@ from updraft.models.guarantee import (
     refuse_test_prompts,
 )
 from updraft.models.manifest import Calibration
+from updraft.models.recipes.corpus import part_of
 from updraft.models.risk import GRID
+from updraft.models.shipped import shipped_bundle
 
 SHA256 = "ab" * 32
 PROMPTS = [f"for item{n} in items[{n * n}]:\n    " for n in range(70)]
@@ -173,3 +178,26 @@ def test_a_prompt_that_is_tested_on_is_refused(prompt):
 @pytest.mark.parametrize("prompt", ["def g(x):", "a" * 39, "(x)", "# def f(x):"])
 def test_a_prompt_that_merely_resembles_one_is_taken(prompt):
     refuse_test_prompts(["other", prompt], ["more", "def f(x):", "a" * 50])
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.05])
+@pytest.mark.parametrize("wire", ["fp16", "int8"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_shipped_bundle_comes_with_guarantees(epsilon, wire, temperature):
+    shipped = open_bundle(shipped_bundle())
+    guarantee = guarantee_for(shipped, epsilon, wire, temperature)
+    assert (guarantee.epsilon, guarantee.delta, guarantee.max_tokens) == (epsilon, 0.05, 64)
+    assert guarantee.prompts_sha256 == shipped.manifest.files[PROMPTS_FILE].sha256
+    assert guarantee.risk < epsilon
+    assert guarantee.committed_share > 0.1
+
+
+def test_the_shipped_prompts_come_from_calibration_files_and_are_not_tested_on():
+    shipped = open_bundle(shipped_bundle())
+    mine, tests = (
+        [json.loads(line) for line in shipped.path(name).read_text("utf-8").splitlines()]
+        for name in (PROMPTS_FILE, "prompts.jsonl")
+    )
+    assert {part_of(row["path"]) for row in mine} == {"calibration"}
+    assert not {row["path"] for row in mine} & {row["path"] for row in tests}
+    refuse_test_prompts([row["prompt"] for row in mine], [row["prompt"] for row in tests])

@@ -1,0 +1,1 @@
+"""What measures Updraft; `updraft bench` and the scripts of this folder run it."""

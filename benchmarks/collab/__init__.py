@@ -1,0 +1,1 @@
+"""Collaborative decoding against its rivals, over emulated links (`updraft bench collab`)."""
