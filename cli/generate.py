@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -132,9 +132,10 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         return
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
     steps = generation.settled()
-    first = next(steps)  # what is refused is refused before anything is printed
+    # What is refused is refused before anything is printed.
+    first = list(islice(steps, 1))
     print_verbatim(out, request.prompt, "dim")
-    for token in chain([first], steps):
+    for token in chain(first, steps):
         print_verbatim(out, token.text, source_style(token.source, token.verified))
     out.print()
     result = generation.result

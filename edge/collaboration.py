@@ -74,6 +74,7 @@ class Collaboration:
     def escalate(self) -> None:
         """From now on, let the cloud decode the rest of the text."""
         self._request = replace(self._request, mode="cloud", stop_at=None)
+        self._session = None  # it holds states, and a generation needs one without
         self._lookout = None
 
     def account(self, result: GenerationResult) -> None:

@@ -175,6 +175,8 @@ class Generation:
             self._source.finish()
             self._source = self._collaboration.start(self._tokens)
         else:
+            self._reconnect.abandon()
+            self._reconnect = Reconnect(self._engine.breaker, self._collaboration.reopen)
             self._source = self._standalone()
 
     def _standalone(self) -> EdgeSource:

@@ -93,11 +93,12 @@ class Pilot:
     def tuning(self, wire: CodecName, ids: bool = False) -> Tuning:
         """Return how far to draft ahead: as long as a draft is likely to save more than it takes.
 
-        A draft that holds saves its share of a round trip and costs the edge's time for it.
+        A draft that holds saves its share of a round trip, and costs the edge's time for it and
+        as much again in the cloud.
         """
         costs = self._costs(wire, ids)
         rejection_s = timemodel.rejection_s(costs, self._path(), _GROUP)
-        survival = min(0.35, max(0.05, costs.edge_s / rejection_s))
+        survival = min(0.35, max(0.05, 2 * costs.edge_s / rejection_s))
         frame = _SHORTEST_FRAME_S / timemodel.upload_s(costs, self._path())
         return Tuning(
             survival=survival,

@@ -68,6 +68,8 @@ class Upstream:
         assert self._session is not None, "attach a session first"
         self._follow_window()
         bulk, first = [], self.sent
+        if flush:
+            first = min(first, stop - 1)  # it needs a frame: the last position may go twice
         while first < stop:
             last = min(first + FRAME_POSITIONS, stop)
             frame = self._frame(first, last, drafts, flush and last == stop)
