@@ -105,7 +105,7 @@ class Collaboration:
             upstream,
             session,
             self._sampling,
-            self._engine.pilot.tuning(request.wire, request.mode == "ids"),
+            self._engine.pilot.tuning(request.wire, request.mode == "ids", request.temperature),
             self._cost,
             self._engine.estimate,
             self._text_end,

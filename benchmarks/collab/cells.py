@@ -88,8 +88,13 @@ def measure_leg(
     prompts: Sequence[Prompt],
     max_tokens: int,
     track: Progress,
+    beside: Callable[[], None],
 ) -> list[Cell]:
-    """Complete each prompt by every row before the next prompt, so that drift hits all alike."""
+    """Complete each prompt by every row before the next prompt, so that drift hits all alike.
+
+    Args:
+        beside: called before, between and after the repeats; may change the link.
+    """
     stage.shape(leg.link)
     cells = [Cell(row, leg.link, t) for row, t in cases if t in leg.temperatures]
     for cell in cells:  # the first completion of a kind pays for what is made once
@@ -97,6 +102,8 @@ def measure_leg(
             stage.run(cell.row, prompts[0].text, prompts[0].number, cell.temperature, 4)
     chosen = prompts[: leg.prompts]
     for repeat in range(leg.repeats):
+        beside()
+        stage.shape(leg.link)
         for cell in cells:
             cell.repeats.append([])
         told = f"{leg.link.name}, {repeat + 1} of {leg.repeats}"
@@ -110,7 +117,9 @@ def measure_leg(
     for cell in cells:
         if cell.row.mode in SPECULATING:
             pilot = stage.engine(cell.row).pilot
-            cell.tuning = pilot.tuning(cell.row.wire, cell.row.mode == "ids")
+            ids = cell.row.mode == "ids"
+            cell.tuning = pilot.tuning(cell.row.wire, ids, cell.temperature)
+    beside()
     return cells
 
 

@@ -46,7 +46,7 @@ def main() -> None:
 
 def _work(engine: Engine, row: Row, job: dict[str, Any]) -> dict[str, Any]:
     """Complete the prompts of a job one after the other."""
-    done: dict[str, Any] = {"tokens": 0, "edge_s": 0.0, "cloud_s": 0.0, "gaps_s": [], "texts": []}
+    done: dict[str, Any] = {"tokens": 0, "edge_s": 0.0, "gaps_s": [], "texts": []}
     done["degraded"] = False
     for number, prompt in job["prompts"]:
         generation = engine.start(
@@ -62,7 +62,6 @@ def _work(engine: Engine, row: Row, job: dict[str, Any]) -> dict[str, Any]:
         result = generation.result
         done["tokens"] += len(result.tokens)
         done["edge_s"] += result.edge_s
-        done["cloud_s"] += result.cloud_s
         done["degraded"] |= result.degraded
         done["texts"].append(result.tokens)
         done["gaps_s"] += [b - a for a, b in pairwise(arrivals)]

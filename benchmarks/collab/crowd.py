@@ -34,7 +34,8 @@ class Crowd:
         makespan_s: from the start of all until the last one ended.
         p50_ms, p95_ms: time between two tokens of one client.
         edge_busy_s: seconds inside the runtime, of all clients.
-        cloud_busy_s: seconds of the coordinator's forward passes; `cloud_cpu_s`: of its process.
+        cloud_busy_s: seconds of the coordinator's forward passes.
+        coordinator_cpu_s: processor seconds of its process; `cloud_cpu_s`: of its forward passes.
         passes: forward passes; `positions` and `sessions` in them, summed over all.
         spilled, evicted: sessions that gave up their context, or their inputs too.
         context_mib: most memory of all sessions' context since the start, of `limit_mib`.
@@ -51,6 +52,7 @@ class Crowd:
     p95_ms: float
     edge_busy_s: float
     cloud_busy_s: float
+    coordinator_cpu_s: float
     cloud_cpu_s: float
     passes: int
     positions: int
@@ -77,7 +79,8 @@ class Crowd:
 
     @property
     def cloud_s_per_token(self) -> float:
-        return self.cloud_busy_s / self.tokens
+        """Processor seconds: where clients take the coordinator's core, its clock says little."""
+        return self.cloud_cpu_s / self.tokens
 
 
 class Clients:
@@ -160,6 +163,7 @@ def measure_crowd(
         sum(answer["edge_s"] for answer in answers),
         after.busy_s - before.busy_s,
         cpu,
+        cpu - (after.overhead_cpu_s - before.overhead_cpu_s),
         after.passes - before.passes,
         after.pass_positions - before.pass_positions,
         after.pass_sessions - before.pass_sessions,

@@ -114,7 +114,7 @@ class Tier:
     blackout_s: float
     blackout_prompts: int
     samples: int = 200
-    tight_mib: int = 24
+    tight_mib: int = 96
     rows: tuple[Row, ...] = ROWS
     shallow: Tier | None = None
 

@@ -89,7 +89,7 @@ def _crowd(folder: Path, crowds: Sequence[Crowd]) -> str:
         per_token = [each.cloud_s_per_token * 1e3 for each in here]
         right.plot(clients, per_token, label=row.name, **look)
     counts = sorted({each.clients for each in crowds})
-    for axes, told in ((left, f"tokens/s, {link.name}"), (right, "cloud ms per token")):
+    for axes, told in ((left, f"tokens/s, {link.name}"), (right, "cloud CPU ms per token")):
         axes.set(xlabel="clients", ylabel=told, ylim=(0, None), xticks=counts)
     left.legend(fontsize=7)
     return _save(folder, "collab-clients.png", figure)

@@ -65,7 +65,7 @@ def replay(
     """Predict every cell that the model covers: no loss, a mode with a formula.
 
     Args:
-        constants: as measured right before each link's cells.
+        constants: as measured beside each link's cells.
         drafts: says what the split's exit says along a run's text.
     """
     found = (_replay(cell, constants[cell.link], drafts) for cell in cells if cell.runs)
@@ -76,7 +76,7 @@ def _replay(cell: Cell, constants: Constants, drafts: Drafts) -> Replay | None:
     mode = cell.row.mode
     if cell.link.loss:
         return None
-    path = Path(cell.link.round_trip_ms / 1e3, cell.link.bytes_s)
+    path = Path(constants.round_trip_s, cell.link.bytes_s)
     costs = _costs(cell, constants)
     rate = wait = 0.0
     simulated: list[float] = []
@@ -135,7 +135,7 @@ def _costs(cell: Cell, constants: Constants) -> Costs:
         upper_s=passes.first_s if drafts else _upper_s(cell, constants),
         position_bytes=_position_bytes(cell, constants),
         upper_growth=passes.growth,
-        exchange_s=constants.exchange_s,
+        exchange_s=constants.start_s if mode == "cloud" else constants.exchange_s,
         edge_prefill_s=constants.edge_prefill_s,
         upper_prefill_s=prefill,
         whole_prefill_s=constants.whole_prefill_s,

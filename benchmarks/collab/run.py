@@ -16,9 +16,9 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from updraft.benchmarks.collab.agreement import Agreements
 from updraft.benchmarks.collab.blackout import Stricken, measure_blackouts
 from updraft.benchmarks.collab.cells import Cell, Prompt, measure_leg, payload_faults
-from updraft.benchmarks.collab.constants import measure_constants
+from updraft.benchmarks.collab.constants import Constants, measure_constants
 from updraft.benchmarks.collab.crowd import Clients, Crowd, measure_crowd
-from updraft.benchmarks.collab.plan import CROWD, LOSSLESS, STRICKEN, Row, Tier
+from updraft.benchmarks.collab.plan import CROWD, LOSSLESS, STRICKEN, Case, Leg, Row, Tier
 from updraft.benchmarks.collab.replay import replay
 from updraft.benchmarks.collab.results import Results
 from updraft.benchmarks.collab.simulation import Draft
@@ -59,19 +59,34 @@ class Measurement:
             cases, prompts[: tier.agreement_prompts], self._track
         )
         results = Results(context, tier, left_out, agreements, drafting, len(prompts), tried)
-        texts = [prompt.text for prompt in prompts[:_CONSTANT_PROMPTS]]
         for leg in tier.legs:
-            # Beside each leg: a machine that others use too is not equally fast all the time.
-            stage.shape(LOOPBACK)
-            constants = measure_constants(stage, texts, tier.max_tokens, tier.samples)
-            results.constants[leg.link] = constants
-            results.cells += measure_leg(stage, leg, cases, prompts, tier.max_tokens, self._track)
+            self._measure_leg(results, leg, cases, prompts)
         results.replays = replay(results.cells, results.constants, self._drafts)
         results.crowds = self._crowds(rows, prompts)
         results.stricken = self._blackouts(rows, prompts)
         results.faults = self._faults(results, prompts)
         results.seconds = perf_counter() - started
         return results
+
+    def _measure_leg(
+        self, results: Results, leg: Leg, cases: Sequence[Case], prompts: Sequence[Prompt]
+    ) -> None:
+        """Measure the rows over one link, and the constants in between.
+
+        A machine that others use too is not equally fast all the time.
+        """
+        stage, tier = self._stage, self._tier
+        texts = [prompt.text for prompt in prompts[:_CONSTANT_PROMPTS]]
+        constants: list[Constants] = []
+
+        def beside() -> None:
+            measured = measure_constants(stage, leg.link, texts, tier.max_tokens, tier.samples)
+            constants.append(measured)
+
+        results.cells += measure_leg(
+            stage, leg, cases, prompts, tier.max_tokens, self._track, beside
+        )
+        results.constants[leg.link] = Constants.mean(constants)
 
     def _drafts(self, cell: Cell, run: Run) -> list[Draft]:
         return self._agreements.drafts(cell.row, run, cell.temperature)

@@ -154,6 +154,10 @@ class Stage:
             self.emulator.counters().since(before),
         )
 
+    def call(self) -> None:
+        """Ask the coordinator something small over the emulated link."""
+        rpc.CollaborationStub(self.channel).Describe(pb.DescribeRequest())
+
     def statistics(self) -> pb.Statistics:
         """Ask the coordinator what it has done so far."""
         stub = rpc.CollaborationStub(self._direct)

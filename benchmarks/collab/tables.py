@@ -123,7 +123,7 @@ def agreement_table(agreements: Sequence[Agreement], tried: int, chosen: int) ->
 
 
 def constants_table(constants: Mapping[Link, Constants]) -> Table:
-    """The constants of the time model, as they were before each link."""
+    """The constants of the time model, as they were beside each link's rows."""
     figures: dict[str, Callable[[Constants], str]] = {
         "t_e, a draft: layers below the split, exit, codec": lambda c: _ms(c.edge_s),
         "t_e in the engine, with the link's thread beside": lambda c: _ms(c.streaming_edge_s),
@@ -133,7 +133,9 @@ def constants_table(constants: Mapping[Link, Constants]) -> Table:
         "its straight line": lambda c: _line(c.upper),
         "t_v(k), all layers, by k": lambda c: _by_count(c.whole),
         "its straight line, all layers": lambda c: _line(c.whole),
+        "R, as emulated": lambda c: _ms(c.round_trip_s),
         "question and answer over loopback, besides": lambda c: _ms(c.exchange_s),
+        "start of a cloud-only session, besides": lambda c: _ms(c.start_s),
         "a prompt's position below the split": lambda c: _ms(c.edge_prefill_s),
         "a prompt's position above it": lambda c: _ms(c.upper_prefill_s),
     }
@@ -143,8 +145,8 @@ def constants_table(constants: Mapping[Link, Constants]) -> Table:
         "Constants of the time model, ms",
         ("constant", *(link.name for link in constants)),
         [(what, *(show(each) for each in constants.values())) for what, show in figures.items()],
-        "Medians over loopback, each column measured right before the rows of that link. Payload "
-        f"of a position, bytes: {payload}.",
+        "Means, all but R over loopback; each column measured before, between and after the "
+        f"repeats over that link. Payload of a position, bytes: {payload}.",
     )
 
 
@@ -233,7 +235,7 @@ def crowd_table(crowds: Sequence[Crowd]) -> Table:
                 f"{each.p95_ms:.1f}",
                 f"{each.cloud_busy_s:.2f}",
                 f"{each.cloud_s_per_token * 1e3:.3f}",
-                f"{each.cloud_cpu_s:.2f}",
+                f"{each.coordinator_cpu_s:.2f}",
                 f"{each.positions_per_pass:.1f}",
                 f"{each.sessions_per_pass:.1f}",
                 f"{each.spilled}, {each.evicted}",
@@ -245,13 +247,14 @@ def crowd_table(crowds: Sequence[Crowd]) -> Table:
     return Table(
         "Many clients at once",
         ("row", "link", "clients", "makespan, s", "tokens/s", "× one", "p50, ms", "p95, ms",
-         "cloud busy, s", "per token, ms", "coordinator CPU, s", "positions per pass",
+         "cloud busy, s", "cloud CPU per token, ms", "coordinator CPU, s", "positions per pass",
          "sessions per pass", "spilled, evicted",
          "context, MiB", "RSS, MiB", "other texts"),
         rows,
         "Greedy; each client a process with a link of its own. p50, p95: between two tokens of a "
         "client; tokens that one verdict confirms come together. Cloud busy: inside the forward "
-        "passes. Spilled: sessions whose KV was given up for others' and computed again; evicted: "
+        "passes; cloud CPU: their processor time, without what other processes took meanwhile. "
+        "Spilled: sessions whose KV was given up for others' and computed again; evicted: "
         "whose inputs were too. Context: the most since the coordinator started, of its limit. "
         "Other texts: completions unlike those of one client alone. All clients share the cores "
         "that the coordinator does not have.",

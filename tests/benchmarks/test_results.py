@@ -108,7 +108,7 @@ def rng():
 def constants():
     passes = Passes({1: 0.002}, 0.002, 0.0)
     sizes = {"fp16": 100.0}
-    return Constants(0.001, 0.001, 0.0, 0.003, passes, passes, 0.0, 0.0, 0.0, sizes)
+    return Constants(0.001, 0.001, 0.0, 0.003, passes, passes, 0.002, 0.0, 0.0, 0.0, 0.0, sizes)
 
 
 def test_the_replay_predicts_each_row_by_its_formula(constants):

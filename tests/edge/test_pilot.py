@@ -23,10 +23,12 @@ def auto(**choices):
     return GenerationRequest("def ", "auto", max_tokens=64, **choices)
 
 
-@given(st.floats(0, 10), st.none() | st.floats(1e3, 1e10), st.booleans())
-def test_the_tuning_stays_within_its_bounds(bundle, round_trip_s, bytes_per_s, ids):
-    tuning = pilot_on(bundle, round_trip_s, bytes_per_s).tuning("int8", ids)
-    assert 0.05 <= tuning.survival <= 0.35
+@given(st.floats(0, 10), st.none() | st.floats(1e3, 1e10), st.booleans(), st.floats(0, 100))
+def test_the_tuning_stays_within_its_bounds(bundle, round_trip_s, bytes_per_s, ids, temperature):
+    pilot = pilot_on(bundle, round_trip_s, bytes_per_s)
+    tuning = pilot.tuning("int8", ids, temperature)
+    assert 0.05 <= pilot.tuning("int8", ids).survival <= 0.35
+    assert pilot.tuning("int8", ids).survival <= tuning.survival < 0.5
     assert 1 <= tuning.frame <= tuning.group
     assert 0 <= tuning.alternatives <= 2
 
