@@ -34,6 +34,8 @@ class Coordinator:
                 ("grpc.max_receive_message_length", _MAX_FRAME_BYTES),
                 # Without this a second daemon on the same port would silently share it.
                 ("grpc.so_reuseport", 0),
+                # A connection that never says anything is closed, and holds no file for long.
+                ("grpc.server_handshake_timeout_ms", int(1000 * config.sessions.open_timeout_s)),
                 # A dead peer is noticed within seconds, so its session's memory comes back.
                 ("grpc.keepalive_time_ms", 5_000),
                 ("grpc.keepalive_timeout_ms", 3_000),

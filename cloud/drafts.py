@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from updraft.cloud.events import Pick
+from updraft.errors import ProtocolError
 
 
 class Judgement(NamedTuple):
@@ -97,3 +98,21 @@ class Drafts:
     def reopen(self, row: int) -> None:
         """Let the drafts from `row` on be judged again: the verdict may not have arrived."""
         self._judged = min(self._judged, row)
+
+
+def check_drafts(
+    count: int, tokens: Sequence[int], committed: Sequence[bool], vocabulary_size: int
+) -> None:
+    """Refuse drafts that cannot follow the last of `count` inputs.
+
+    Raises:
+        ProtocolError: they are too many, no tokens, or not those that are marked.
+    """
+    if not tokens and not committed:
+        return
+    if len(tokens) > count:
+        raise ProtocolError(f"{len(tokens)} drafts came after {count} inputs")
+    if committed and len(committed) != len(tokens):
+        raise ProtocolError(f"{len(committed)} marks came beside {len(tokens)} drafts")
+    if max(tokens) >= vocabulary_size:
+        raise ProtocolError(f"draft {max(tokens)} is no token: there are {vocabulary_size}")

@@ -1,4 +1,4 @@
-"""What a session says to its client."""
+"""What a session asks the model, and what it says to its client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import UpdraftError
+
+
+class Query(NamedTuple):
+    """A place where the whole model is asked: after `row`, drawing with the noise of `position`."""
+
+    row: int
+    position: int
 
 
 class Logits(NamedTuple):

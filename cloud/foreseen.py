@@ -41,10 +41,10 @@ class Foreseen:
 
     def keep(self, condition: Replacement, frame: Frame) -> None:
         """Keep a frame for the case that the epoch ends so."""
-        known = self._frames.setdefault(condition, [])
+        known = self._frames.get(condition, [])
         kept = sum(other.count for other in self.frames)
         if frame not in known and kept + frame.count <= self._limit:
-            known.append(frame)
+            self._frames[condition] = [*known, frame]
 
     def take(self, happened: Replacement) -> list[Frame]:
         """Return the frames that hold now that the epoch has ended so, and forget the others."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.cloud.context import Layers
-from updraft.cloud.events import Logits, Pick
-from updraft.cloud.session import Query, Work
+from updraft.cloud.events import Logits, Pick, Query
+from updraft.cloud.session import Work
 from updraft.models.calibration import confidence_of
 from updraft.models.fused import Fused
 from updraft.models.head import Predictions

@@ -17,6 +17,7 @@ from updraft.errors import ProtocolError
 Rows = NDArray[Any]
 # Bookkeeping of one frame, rounded up: the objects around its payload.
 _FRAME_BYTES = 512
+_TOKEN_BYTES = 4
 
 
 class DamagedInputs(ValueError):
@@ -71,10 +72,7 @@ class Inputs:
         Raises:
             ProtocolError: the payload is no `count` inputs, or they exceed the context.
         """
-        stop = position + count
-        if stop > self._limit:
-            raise ProtocolError(f"inputs up to position {stop} exceed the context of {self._limit}")
-        rows = self._decode(payload, count)
+        stop, rows = position + count, self.check(position, count, payload)
         if stop <= self.length:
             return
         frame = _Frame(position, stop, 0, count, payload, crc32(payload), rows)
@@ -84,6 +82,17 @@ class Inputs:
                 self._close_gap()
         else:
             self._keep_early(frame)
+
+    def check(self, position: int, count: int, payload: bytes) -> Rows:
+        """Return the inputs of a frame.
+
+        Raises:
+            ProtocolError: the payload is no `count` inputs, or they exceed the context.
+        """
+        stop = position + count
+        if stop > self._limit:
+            raise ProtocolError(f"inputs up to position {stop} exceed the context of {self._limit}")
+        return self._decode(payload, count)
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on."""
@@ -190,3 +199,20 @@ def most_bytes(positions: int, row_bytes: int) -> int:
     """Return the most memory that the inputs of so many positions take, one frame each."""
     # Twice: the payload, at its largest, and the decoded rows.
     return positions * (_FRAME_BYTES + 2 * row_bytes)
+
+
+def decode_tokens(payload: bytes, count: int, vocabulary_size: int) -> Rows:
+    """Return token ids out of a payload.
+
+    Raises:
+        ProtocolError: it has another size, or names tokens that there are not.
+    """
+    if len(payload) != _TOKEN_BYTES * count:
+        raise ProtocolError(
+            f"a payload of {count} tokens has {len(payload)} bytes, "
+            f"{_TOKEN_BYTES * count} are expected"
+        )
+    tokens: Rows = np.frombuffer(payload, "<u4").astype(np.int64)
+    if tokens.max() >= vocabulary_size:
+        raise ProtocolError(f"token {tokens.max()} came, there are {vocabulary_size}")
+    return tokens

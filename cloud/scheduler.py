@@ -11,7 +11,7 @@ from time import monotonic
 
 from updraft.cloud.config import PassLimits
 from updraft.cloud.context import Layers
-from updraft.cloud.events import NeedFrom
+from updraft.cloud.events import NeedFrom, Pick, Query
 from updraft.cloud.forward import Forward, Outcome
 from updraft.cloud.inputs import DamagedInputs
 from updraft.cloud.session import Session, Work
@@ -53,6 +53,7 @@ class Scheduler:
         self._queued: set[Session] = set()
         self._running = False
         self._awake = False
+        self._ended = asyncio.Event()
 
     def start(self) -> None:
         """Begin to run passes; call on the event loop that the sessions live on."""
@@ -80,6 +81,15 @@ class Scheduler:
         if self._queue and self._loop is not None and not (self._running or self._awake):
             self._awake = True
             self._loop.call_soon(self._start_pass)
+
+    async def pass_ended(self, timeout_s: float) -> bool:
+        """Wait for the end of a pass; returns whether one ended in time."""
+        self._ended.clear()
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
 
     def close(self) -> None:
         """Stop after the pass that is running."""
@@ -115,6 +125,7 @@ class Scheduler:
             session = self._queue.popleft()
             if not session.is_ready:
                 self._queued.discard(session)
+                session.waiting_since = None
             elif not self._has_context(session):
                 passed.append(session)
             elif (work := self._take(session, room)) is not None:
@@ -153,6 +164,7 @@ class Scheduler:
 
     def _finish_pass(self, works: list[Work], outcome: Outcome | Exception) -> None:
         self._running = False
+        self._ended.set()
         if isinstance(outcome, Exception):
             _log.error("a forward pass failed", exc_info=outcome)
             for work in works:
@@ -163,12 +175,19 @@ class Scheduler:
         weights = [max(1, work.stop - work.start) for work in works]
         share_s = outcome.seconds / sum(weights)
         for work, weight, picks in zip(works, weights, outcome.picks, strict=True):
-            session = work.session
-            for event in session.settle(work, picks, weight * share_s):
+            self._settle(work, picks, weight * share_s)
+        self.wake()
+
+    def _settle(self, work: Work, picks: dict[Query, Pick], compute_s: float) -> None:
+        session = work.session
+        try:
+            for event in session.settle(work, picks, compute_s):
                 if session.outlet is not None:
                     session.outlet.send(event)
-            self._after(session)
-        self.wake()
+        except Exception as error:  # a fault of ours in one session is not the others' end
+            _log.exception("session %s failed", session.id)
+            session.fail_pass(UpdraftError(f"the outcome of a pass was not understood: {error}"))
+        self._after(session)
 
     def _after(self, session: Session) -> None:
         if self._store.find(session.id) is not session:

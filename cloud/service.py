@@ -7,16 +7,15 @@ import logging
 from collections.abc import AsyncIterator
 from time import monotonic, process_time
 from typing import Any
-from uuid import uuid4
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from updraft.cloud.config import CloudConfig
-from updraft.cloud.context import Layers, Terms
-from updraft.cloud.foreseen import Replacement
+from updraft.cloud.context import Layers
+from updraft.cloud.desk import Desk
 from updraft.cloud.housekeeping import Housekeeper
-from updraft.cloud.inputs import DamagedInputs, frame_bytes, most_bytes
+from updraft.cloud.inputs import most_bytes
 from updraft.cloud.intake import NO_FRAME
 from updraft.cloud.opening import Opening
 from updraft.cloud.scheduler import Scheduler
@@ -29,7 +28,6 @@ from updraft.errors import (
     LinkBusy,
     LinkTimeout,
     ProtocolError,
-    RequestError,
     UpdraftError,
 )
 from updraft.errors.catalogue import status_of
@@ -37,11 +35,10 @@ from updraft.models.sequence import Model
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
-MAX_POSITIONS_PER_FRAME = 128
 # Streams that may wait for their first frame at one time.
 MAX_UNOPENED = 64
 # Time for the status of a stream to leave, where the client may not be reading.
-_ABORT_S = 1.0
+_ABORT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +55,6 @@ class CollaborationService(rpc.CollaborationServicer):
         self._limits = config.sessions
         self._bundle = model.bundle
         self._layers = Layers.of(model)
-        self._row_bytes = 4 * self._layers.shape.width
         self._check_memory()
         self.store = Store(self._limits.max_sessions, self._limits.memory_mib << 20)
         self._scheduler = Scheduler(self._layers, self.store, config.passes)
@@ -66,9 +62,8 @@ class CollaborationService(rpc.CollaborationServicer):
         self._unopened: dict[Stream, None] = {}
         self._housekeeper = Housekeeper(config, self._streams, self.store, self._scheduler)
         self._housekeeping: asyncio.Task[None] | None = None
-        self._eager = config.passes.positions_per_session
         self._opening = Opening(model.bundle)
-        self._frames = 0
+        self._desk = Desk(self._layers, config, self._streams, self.store, self._scheduler)
         self._started_cpu_s = 0.0
 
     def start(self) -> None:
@@ -116,7 +111,8 @@ class CollaborationService(rpc.CollaborationServicer):
         finally:
             self._streams.discard(stream)
             self._unopened.pop(stream, None)
-            self._leave(stream, fault)
+            stream.stop_writing()
+            self._desk.leave(stream, fault)
         if fault is not None:
             await _abort(context, fault)
 
@@ -144,114 +140,27 @@ class CollaborationService(rpc.CollaborationServicer):
         first = await _read(context)
         self._unopened.pop(stream, None)
         # Else a status could not be sent while the first answer is on its way.
-        await context.send_initial_metadata(())
+        try:
+            await context.send_initial_metadata(())
+        except grpc.aio.InternalError as error:
+            raise asyncio.CancelledError("the client is gone") from error
         kind = None if first is None else first.WhichOneof("frame")
         if kind == "open":
-            self._open(stream, first.open)
+            session = self._desk.open(stream, self._opening.terms(first.open))
         elif kind == "resume":
-            self._resume(stream, first.resume)
+            terms = self._opening.terms(first.resume.open)
+            session = self._desk.resume(stream, terms, first.resume)
         else:
             raise ProtocolError("the first frame of a session must be Open or Resume")
-        session = stream.session
-        assert session is not None, "it was opened"
         while (frame := await _read(context)) is not None:
             stream.heard = monotonic()
-            self._frames += 1
             if frame.WhichOneof("frame") == "close":
                 break
-            self._take(stream, session, frame)
+            await self._desk.take(stream, session, frame)
         await self._answer(stream, session)
         # gRPC gives the end of a stream that was cut as the end of one that is complete.
         if frame is not None and session.outlet is stream:
             self.store.remove(session)
-
-    def _open(self, stream: Stream, frame: pb.Open) -> None:
-        session = self._new_session(self._opening.terms(frame), epoch=0)
-        self._connect(stream, session, resumed=False)
-
-    def _resume(self, stream: Stream, frame: pb.Resume) -> None:
-        terms = self._opening.terms(frame.open)
-        session = self.store.find(frame.session_id)
-        resumed = False
-        if session is not None:
-            if session.outlet is not None:
-                session.outlet.fail(LinkBroken("another stream has taken this session up"))
-                session.outlet = None
-            try:
-                resumed = session.terms == terms and session.resume(
-                    frame.epoch, frame.length, frame.prefix_hash
-                )
-            except DamagedInputs as error:
-                _log.error("session %s is given up: %s", session.id, error)
-            if not resumed:
-                self.store.remove(session)
-        if session is None or not resumed:
-            session = self._new_session(terms, frame.epoch)
-        self._connect(stream, session, resumed)
-
-    def _new_session(self, terms: Terms, epoch: int) -> Session:
-        session = Session(uuid4().hex, self._layers, terms, self._eager, epoch)
-        self.store.add(session)
-        return session
-
-    def _connect(self, stream: Stream, session: Session, resumed: bool) -> None:
-        session.detached_since = None
-        stream.open(
-            session,
-            pb.Opened(
-                session_id=session.id,
-                max_positions_per_frame=MAX_POSITIONS_PER_FRAME,
-                credit=self._limits.credit,
-                resumed=resumed,
-                position=session.inputs.length,
-            ),
-        )
-
-    def _take(self, stream: Stream, session: Session, frame: pb.CollaborateRequest) -> None:
-        kind = frame.WhichOneof("frame")
-        if kind == "states":
-            _check_count(frame.states.count)
-            stream.receive(frame.states.count)
-            self._put(session, frame.states)
-            return
-        self.store.touch(session)
-        if kind == "ask":
-            ask = frame.ask
-            need = session.ask(ask.epoch, ask.length, ask.position)
-            if need is not None:
-                stream.send(need)
-        elif kind == "generate":
-            context_length = self._layers.shape.context_length
-            if not self.store.reserve(session, most_bytes(context_length, 8)):
-                raise LinkBusy(self._full())
-            session.generate(list(frame.generate.tokens), frame.generate.max_tokens)
-            self.store.charge(session)
-        else:
-            raise ProtocolError(f"frame {kind!r} does not belong in an open session")
-        self._scheduler.consider(session)
-
-    def _put(self, session: Session, frame: pb.States) -> None:
-        count, payload = frame.count, frame.payload
-        self.store.touch(session)
-        if not self.store.reserve(session, frame_bytes(count, len(payload), self._row_bytes)):
-            raise LinkBusy(self._full())
-        need = session.put(
-            frame.epoch,
-            frame.position,
-            count,
-            payload,
-            frame.drafts,
-            frame.committed,
-            frame.flush,
-            frame.window_start,
-            Replacement(frame.if_replaced.position, frame.if_replaced.token)
-            if frame.HasField("if_replaced")
-            else None,
-        )
-        self.store.charge(session)
-        if need is not None and session.outlet is not None:
-            session.outlet.send(need)
-        self._scheduler.consider(session)
 
     async def _answer(self, stream: Stream, session: Session) -> None:
         """Give the answers that are due: the client has said all."""
@@ -263,19 +172,6 @@ class CollaborationService(rpc.CollaborationServicer):
                 break
             await stream.spoke.wait()
         await stream.drain()
-
-    def _leave(self, stream: Stream, fault: UpdraftError | None) -> None:
-        """Keep the session of a stream that broke, for a while."""
-        stream.stop_writing()
-        session = stream.session
-        if session is None or session.outlet is not stream:
-            return
-        session.outlet = None
-        session.abandon()
-        session.detached_since = monotonic()
-        nonsense = isinstance(fault, ProtocolError | RequestError)
-        if nonsense or session.generates or not session.inputs.held_bytes:
-            self.store.remove(session)
 
     async def _upload(self, context: grpc.aio.ServicerContext) -> pb.UploadResponse:
         first = await _read_soon(context, self._limits.open_timeout_s)
@@ -291,13 +187,9 @@ class CollaborationService(rpc.CollaborationServicer):
                 frame = await _read_soon(context, self._limits.idle_expiry_s)
                 if frame is None:
                     return pb.UploadResponse(received=received)
-                if self.store.find(session.id) is not session:
-                    raise LinkBroken("this session is gone: open another")
                 if frame.WhichOneof("frame") != "states":
                     raise ProtocolError("an upload carries states and nothing else")
-                self._frames += 1
-                _check_count(frame.states.count)
-                self._put(session, frame.states)
+                await self._desk.put(session, frame.states)
                 received += frame.states.count
         finally:
             session.uploads -= 1
@@ -309,7 +201,7 @@ class CollaborationService(rpc.CollaborationServicer):
             pass_positions=scheduler.positions,
             pass_sessions=scheduler.shares,
             busy_s=scheduler.busy_s,
-            frames=self._frames,
+            frames=self._desk.frames,
             overhead_cpu_s=process_time() - self._started_cpu_s - scheduler.forward_cpu_s,
             spilled=store.spilled,
             restored=scheduler.restored,
@@ -321,7 +213,7 @@ class CollaborationService(rpc.CollaborationServicer):
 
     def _check_memory(self) -> None:
         context_length = self._layers.shape.context_length
-        inputs_bytes = most_bytes(context_length, self._row_bytes)
+        inputs_bytes = most_bytes(context_length, 4 * self._layers.shape.width)
         one_mib = (self._layers.context_bytes(tokens=True) + inputs_bytes >> 20) + 1
         if self._limits.memory_mib < one_mib:
             raise ConfigError(
@@ -331,23 +223,10 @@ class CollaborationService(rpc.CollaborationServicer):
                 ]
             )
 
-    def _full(self) -> str:
-        return (
-            f"the {self._limits.memory_mib} MiB of the coordinator's context memory are in use by "
-            "sessions at work; try later"
-        )
-
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(self._housekeeper.interval_s)
             self._housekeeper.sweep(monotonic())
-
-
-def _check_count(count: int) -> None:
-    if not 0 < count <= MAX_POSITIONS_PER_FRAME:
-        raise ProtocolError(
-            f"a frame of {count} positions, 1 to {MAX_POSITIONS_PER_FRAME} are taken"
-        )
 
 
 async def _read(context: grpc.aio.ServicerContext) -> Any:
@@ -375,4 +254,6 @@ async def _abort(context: grpc.aio.ServicerContext, error: UpdraftError) -> None
     abort.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.wait((abort,), timeout=_ABORT_S)
     if abort.done():
+        if isinstance(abort.exception(), grpc.aio.InternalError):
+            raise asyncio.CancelledError("the client is gone") from abort.exception()
         abort.result()

@@ -7,35 +7,28 @@ they change only what the pass does not read, and `settle` drops what they have 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from updraft.cloud.context import Context, Layers, Terms
-from updraft.cloud.drafts import Drafts
-from updraft.cloud.events import Cost, Event, NeedFrom, Outlet, Pick, Token, Verdict
+from updraft.cloud.drafts import Drafts, check_drafts
+from updraft.cloud.events import Cost, Event, NeedFrom, Outlet, Pick, Query, Token, Verdict
 from updraft.cloud.foreseen import Foreseen, Frame, Replacement
 from updraft.cloud.generation import Generation
-from updraft.cloud.inputs import Inputs, Rows, frame_bytes, most_bytes
+from updraft.cloud.inputs import Inputs, Rows, decode_tokens, frame_bytes, most_bytes
 from updraft.errors import ProtocolError, UpdraftError
 
 # Asks that may wait in one session; a client waits for each answer.
 _MAX_ASKS = 64
-_TOKEN_BYTES = 4
+# One more still fits the wire, when the last one ends by a rejection.
+_LAST_EPOCH = 2**32 - 2
 # A token and its logit on the wire, and how large a verdict with logits may become: clients take
 # messages of up to 4 MiB.
 _LOGIT_BYTES = 8
 _VERDICT_BYTES = 1 << 20
 # A token id as the model takes it.
 _ROW_OF_TOKENS = 8
-
-
-class Query(NamedTuple):
-    """A place where the whole model is asked: after `row`, drawing with the noise of `position`."""
-
-    row: int
-    position: int
 
 
 class Work(NamedTuple):
@@ -133,10 +126,11 @@ class Session:
             raise ProtocolError("frame 'states' does not belong in a generation")
         if epoch < self.epoch:
             return None
-        self._check_drafts(count, drafts, committed)
+        self._check_epoch(epoch)
+        check_drafts(count, drafts, committed, self._layers.shape.vocabulary_size)
         if if_replaced is not None and (epoch, if_replaced) != (self.epoch, self._replaced):
             if epoch == self.epoch + 1 and window_start == self._window:
-                self._decode(payload, count)
+                self.inputs.check(position, count, payload)
                 frame = Frame(position, count, payload, list(drafts), list(committed), flush)
                 self._foreseen.keep(if_replaced, frame)
             return None
@@ -168,14 +162,14 @@ class Session:
             self._asks.append(_Ask(epoch, Query(length - 1, position)))
         return self._ask_again()
 
-    def generate(self, tokens: list[int], max_tokens: int) -> None:
+    def generate(self, tokens: Sequence[int], max_tokens: int) -> None:
         """Decode the whole text here.
 
         Raises:
             ProtocolError: the session is in use already.
             RequestError: it cannot be served as asked.
         """
-        if self._generation is not None or self.inputs.held_bytes or self._asks:
+        if self.context is not None or self.inputs.held_bytes or self._asks:
             raise ProtocolError("frame 'generate' does not belong in a session in use")
         self._generation = Generation(self._layers.manifest, tokens, max_tokens)
         self._tokens = True
@@ -188,6 +182,7 @@ class Session:
             ProtocolError: the epoch has been used.
             DamagedInputs: a payload is not what it was when it came.
         """
+        self._check_epoch(epoch)
         if self._generation is not None or length > self.inputs.length:
             return False
         if self.inputs.prefix_hash(length) != prefix_hash:
@@ -232,6 +227,11 @@ class Session:
         """Whether any answer is due, be it that inputs for it are missing."""
         generates = self._generation is not None and not self._generation.done
         return generates or bool(self._asks) or self._wanted() > 0
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is lost with it."""
+        return not (self.held_bytes or self.waits)
 
     @property
     def can_be_lost(self) -> bool:
@@ -331,6 +331,7 @@ class Session:
         self.spill()
         self.inputs.truncate(0)
         self._foreseen.clear()
+        self._generation = None  # one is not resumed, and holds its memory to its end
         self._lost = True
 
     def _answer_asks(self, picks: Mapping[Query, Pick]) -> list[Event]:
@@ -444,27 +445,12 @@ class Session:
         self._lost = False
         return NeedFrom(self.epoch, 0) if self.inputs.length == 0 else None
 
-    def _check_drafts(self, count: int, drafts: Sequence[int], committed: Sequence[bool]) -> None:
-        if not drafts and not committed:
-            return
-        if len(drafts) > count:
-            raise ProtocolError(f"{len(drafts)} drafts came after {count} inputs")
-        if committed and len(committed) != len(drafts):
-            raise ProtocolError(f"{len(committed)} marks came beside {len(drafts)} drafts")
-        vocabulary = self._layers.shape.vocabulary_size
-        if max(drafts) >= vocabulary:
-            raise ProtocolError(f"draft {max(drafts)} is no token: there are {vocabulary}")
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch > _LAST_EPOCH:
+            raise ProtocolError(f"epoch {epoch} came, {_LAST_EPOCH} is the last: open a session")
 
     def _decode(self, payload: bytes, count: int) -> Rows:
         shape = self._layers.shape
-        if not self._tokens:
-            return self.terms.codec.decode(payload, count, shape.width)
-        if len(payload) != _TOKEN_BYTES * count:
-            raise ProtocolError(
-                f"a payload of {count} tokens has {len(payload)} bytes, "
-                f"{_TOKEN_BYTES * count} are expected"
-            )
-        tokens: NDArray[Any] = np.frombuffer(payload, "<u4").astype(np.int64)
-        if tokens.max() >= shape.vocabulary_size:
-            raise ProtocolError(f"token {tokens.max()} came, there are {shape.vocabulary_size}")
-        return tokens
+        if self._tokens:
+            return decode_tokens(payload, count, shape.vocabulary_size)
+        return self.terms.codec.decode(payload, count, shape.width)

@@ -19,6 +19,8 @@ from updraft.proto.v1 import collaboration_pb2 as pb
 # Answers that wait for a client to read them: from the first number on a generation pauses,
 # beyond the second the client is cut off.
 _PAUSE_AT, _MOST_UNREAD = 32, 1024
+# The same in bytes: verdicts with logits are large.
+_MOST_UNREAD_BYTES = 32 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +32,7 @@ class Stream:
 
     Attributes:
         session: None until the first frame was accepted.
-        heard: when the client last said something, or was last told something, by the
-            monotonic clock.
+        heard: when the client last said something, or was last answered, by the monotonic clock.
         fault: why the stream was ended from this side.
         writing_since: when the answer that is being written began to wait for the client.
         spoke: set whenever an answer is left in the outbox.
@@ -58,6 +59,7 @@ class Stream:
         self._on_room = on_room
         self._task = asyncio.current_task()
         self._outbox: deque[pb.CollaborateResponse] = deque()
+        self._unread_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._credit = credit
         self._received = self._acknowledged = self._promised = 0
@@ -68,7 +70,8 @@ class Stream:
         self._put(pb.CollaborateResponse(opened=opened))
 
     def send(self, event: Event) -> None:
-        self.heard = monotonic()
+        if isinstance(event, Token | Verdict):  # to ask for inputs over and over is no answer
+            self.heard = monotonic()
         self._put(_response(event))
 
     def fail(self, error: UpdraftError) -> None:
@@ -105,13 +108,14 @@ class Stream:
 
     def _put(self, response: pb.CollaborateResponse) -> None:
         self._outbox.append(response)
+        self._unread_bytes += response.ByteSize()
         self.spoke.set()
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
         unread = len(self._outbox)
         if unread >= _PAUSE_AT and self.session is not None:
             self.session.paused = True
-        if unread > _MOST_UNREAD:
+        if unread > _MOST_UNREAD or self._unread_bytes > _MOST_UNREAD_BYTES:
             self.fail(LinkTimeout(f"the client does not read: {unread} answers wait for it"))
 
     async def _write(self) -> None:
@@ -119,6 +123,7 @@ class Stream:
             while self._outbox:
                 self.writing_since = monotonic()
                 response = self._outbox.popleft()
+                self._unread_bytes -= response.ByteSize()
                 if response.HasField("ack"):
                     self._acknowledged = response.ack.received
                 await self._context.write(response)
@@ -132,7 +137,10 @@ class Stream:
         session = self.session
         if session is not None and session.paused and len(self._outbox) < _PAUSE_AT:
             session.paused = False
-            self._on_room(session)
+            try:
+                self._on_room(session)
+            except UpdraftError as error:
+                self.fail(error)
 
 
 def _response(event: Event) -> pb.CollaborateResponse:

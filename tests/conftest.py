@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from updraft.models.build import BundlePlan, add_files, write_bundle
+from updraft.models.build import BundlePlan, add_channel_scales, add_files, write_bundle
 from updraft.models.bundle import open_bundle
 from updraft.models.manifest import Architecture, Quantization
 from updraft.models.recipes.tokenizer import train_tokenizer
@@ -79,7 +79,8 @@ def tiny_weights(tiny_plan):
 def tiny_bundle(tmp_path_factory, tiny_plan, tiny_weights):
     """A bundle with random weights; copy its folder before changing anything in it."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    return add_files(write_bundle(folder, tiny_plan, tiny_weights), {"card.md": "# tiny\n"})
+    bundle = add_channel_scales(write_bundle(folder, tiny_plan, tiny_weights), _LINES)
+    return add_files(bundle, {"card.md": "# tiny\n"})
 
 
 @pytest.fixture(scope="session")

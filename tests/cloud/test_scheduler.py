@@ -176,6 +176,29 @@ def test_with_memory_for_two_all_get_their_answers(office, layers, open_session,
     assert desk.store.spilled >= len(sessions)
 
 
+def test_who_waits_for_memory_in_vain_waits_no_more_when_it_is_not_needed(
+    office, layers, open_session, writer, terms
+):
+    of = terms()
+    desk = office(memory_bytes=layers.context_bytes(tokens=False) + 60_000)
+    busy, waiting = open_session(session_id="busy"), open_session(session_id="waiting")
+
+    async def serve():
+        for session in (busy, waiting):
+            desk.admit(asking(session, writer(of), LONG, 60))
+        desk.scheduler.start()
+        desk.scheduler.wake()
+        await until(lambda: waiting.waiting_since is not None or not busy.waits)
+        assert waiting.waiting_since is not None
+        waiting.abandon()
+        waiting.outlet = None
+        await until(lambda: not busy.waits)
+        assert waiting.waiting_since is None
+
+    asyncio.run(serve())
+    assert all(rows.keys() == {"busy"} for rows in desk.passes)
+
+
 def test_too_many_that_wait_are_refused(office, open_session, writer, terms):
     edge, desk = writer(terms()), office(max_waiting=2)
     for number in range(2):

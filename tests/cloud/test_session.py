@@ -262,6 +262,23 @@ def test_a_client_that_takes_back_inputs_during_a_pass_gets_no_answer_about_them
     assert (second.epoch, second.position, tokens_of([second])) == (1, 12, [other[13]])
 
 
+def test_a_session_may_be_resumed_while_a_pass_runs(open_session, terms, writer, forward, run):
+    of = terms(SAMPLED)
+    edge, session = writer(of), open_session(of)
+    text = edge.complete(PROMPT, 16)
+    session.put(**edge.frame(text, 0, 14, drafts=5, flush=True))
+    session.make_context()
+    work = session.take(CHUNK)
+    assert session.resume(1, 11, edge.hash(text, 11))
+    other = [*text[:11], wrong(text[11])]
+    session.put(**edge.frame(other, 11, 12, epoch=1))
+    session.ask(1, 12, 12)
+    assert session.settle(work, forward.run([work]).picks[0], 1.0) == []
+    assert session.computed == 11
+    (answer,) = run(session)
+    assert answer.pick.token == edge.next(other)
+
+
 def test_a_moved_window_replaces_everything_in_whatever_order_it_comes(
     open_session, terms, writer, run, tokens_of
 ):

@@ -1,6 +1,8 @@
 """The wire against a real coordinator, by a client with nothing of ours in it."""
 
+import os
 import queue
+import threading
 
 import grpc
 import numpy as np
@@ -14,6 +16,7 @@ PROMPT = [5, 9, 2, 14, 7, 7, 30, 101, 55, 3]
 SAMPLED = Sampling(0.9, 8)
 # Short waits, so that tests of what happens without a message are short.
 CONFIG = "[sessions]\ngap_timeout_s = 0.2\ncredit = 256\n[passes]\npositions_per_session = 16\n"
+LITTLE = CONFIG.replace("[sessions]\n", "[sessions]\nmemory_mib = 1\n")
 BUSY, GONE = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
 NONSENSE, TOO_LATE = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -191,22 +194,15 @@ def wrong(token):
     return (token + 1) % 200
 
 
-def draft_to_the_end(client, edge, wanted, step, foresees=False):
-    """Draft, every third token wrongly, until all of a text is judged; returns the tokens."""
+def draft_to_the_end(client, edge, wanted, step):
+    """Draft, every third token wrongly, until all of a text is judged; returns the text."""
     text, sent, judged, epoch = list(wanted[: len(PROMPT)]), 0, len(PROMPT), 0
     while judged < len(wanted):
         while len(text) < min(len(wanted), judged + step):
             right = wanted[len(text)]
             text.append(right if len(text) % 3 else wrong(right))
         stop = len(text) - 1
-        frame = edge.frame(text, sent, stop, stop - judged + 1, epoch, flush=True)
-        if sent < stop:
-            client.put(**frame)
-        hits = [a == b for a, b in zip(text, wanted, strict=False)]
-        miss = hits.index(False) if False in hits else None
-        if foresees and miss is not None:
-            kept = edge.frame(wanted, miss, miss + 1, 1, epoch + 1, flush=False)
-            client.put(**kept, if_replaced=(miss - 1, wanted[miss]))
+        client.put(**edge.frame(text, sent, stop, stop - judged + 1, epoch, flush=True))
         verdict = client.verdict()
         assert (verdict.epoch, verdict.position) == (epoch, judged - 1)
         text[judged : judged + len(verdict.tokens)] = verdict.tokens
@@ -214,10 +210,7 @@ def draft_to_the_end(client, edge, wanted, step, foresees=False):
         sent = stop
         if verdict.rejected:
             del text[judged:]
-            epoch += 1
-            sent = judged - 1
-            if foresees:
-                sent, text = judged, [*text, wanted[judged]] if judged < len(wanted) else text
+            epoch, sent = epoch + 1, judged - 1
     return text
 
 
@@ -409,26 +402,16 @@ def test_an_upload_to_a_session_that_is_gone_is_refused(stub):
     assert "this session is gone: open another" in refused.value.details()
 
 
-def test_positions_are_acknowledged_and_more_than_the_credit_is_refused(
-    stub, connect, terms, writer
-):
-    of = terms(logits_above=0.0)
-    edge = writer(of)
-    text = [*PROMPT, 1, 2]
+def test_positions_are_acknowledged(stub, connect, terms, writer):
+    of = terms()
+    frame = writer(of).frame(PROMPT, 0, 10)
     with connect(stub, of) as client:
         assert (client.opened.credit, client.opened.max_positions_per_frame) == (256, 128)
-        whole = edge.frame(text, 0, 11)
         for _ in range(60):
-            client.put(**whole)
-        client.ask(0, 11, 11)
+            client.put(**frame)
+        client.ask(0, 10, 10)
         assert client.receive().HasField("token")
-        assert 660 - 64 <= client.acknowledged <= 660
-        # Who reads nothing gets no more credit in the end.
-        for epoch in range(1, 2000):
-            client.put(**edge.frame(text, 0, 11, 11, epoch, flush=True))
-        code, details = client.refusal()
-    assert code is NONSENSE
-    assert "positions came without credit, 256 may be on their way: wait for Ack" in details
+        assert 600 - 64 <= client.acknowledged <= 600
 
 
 @pytest.fixture
@@ -534,7 +517,7 @@ def test_many_sessions_in_little_memory_get_exact_answers(
     serve, stub_of, connect, resume, terms, writer
 ):
     """One MiB holds some contexts of the tiny model; forty sessions take turns in it."""
-    stub = stub_of(serve(CONFIG + "[sessions.memory]\n" if False else _little()))
+    stub = stub_of(serve(LITTLE))
     of = terms(SAMPLED)
     edge = writer(of)
     texts = [edge.complete([*PROMPT[:9], n], 24) for n in range(8)]
@@ -562,12 +545,8 @@ def test_many_sessions_in_little_memory_get_exact_answers(
         client.cut()
 
 
-def _little():
-    return CONFIG.replace("[sessions]\n", "[sessions]\nmemory_mib = 1\n")
-
-
 def test_evicted_sessions_say_so_and_start_over(serve, stub_of, connect, terms, writer):
-    stub = stub_of(serve(_little()))
+    stub = stub_of(serve(LITTLE))
     of = terms(SAMPLED)
     edge = writer(of)
     text = edge.complete(PROMPT, 64)
@@ -592,25 +571,31 @@ def test_evicted_sessions_say_so_and_start_over(serve, stub_of, connect, terms, 
         client.cut()
 
 
-def test_a_client_that_never_reads_is_cut_off(serve, stub_of, connect, terms, writer, wait_until):
+def test_a_client_that_never_reads_is_cut_off(serve, stub_of, connect, terms, writer):
     config = CONFIG.replace("[sessions]\n", "[sessions]\nwrite_timeout_s = 0.3\nmax_sessions = 4\n")
     daemon = serve(config)
     of = terms(logits_above=0.0)
     edge, stub = writer(of), stub_of(daemon)
     text = [*range(1, 63)]
-    stuck = []
-    for _ in range(4):
-        client = connect(stub_of(daemon), of).__enter__()
-        for epoch in range(4):
+    stuck = [connect(stub_of(daemon), of).__enter__() for _ in range(2)]
+    for epoch in range(500):
+        if describe(stub).sessions == 0:
+            break
+        for client in stuck:
             client.put(**edge.frame(text, 0, 60, 60, epoch, flush=True))
-        stuck.append(client)
-    wait_until(lambda: describe(stub).sessions == 0)
+        threading.Event().wait(0.01)
+    else:
+        raise AssertionError("nobody was cut off")
     with connect(stub, of) as other:
         other.put(**edge.frame(text, 0, 9, 1, flush=True))
         assert len(other.verdict().logits) == 1
-    code, details = stuck[0].refusal()
-    assert code is TOO_LATE
-    assert "the client read nothing for 0.3 s" in details
+    for client in stuck:
+        code, details = client.refusal()
+        if code is TOO_LATE:
+            assert "the client read nothing for 0.3 s" in details
+        else:  # with its answers its credit is stuck too
+            assert code is NONSENSE
+            assert "positions came without credit" in details
     for client in stuck:
         client.cut()
 
@@ -636,9 +621,28 @@ def test_streams_that_never_open_stand_in_nobodys_way(
         ends.put(None)
 
 
+def test_a_session_that_was_never_used_makes_room_for_one_that_may_be(
+    serve, stub_of, connect, terms, writer, started
+):
+    limits = "[sessions]\nmax_sessions = 3\nopen_timeout_s = 0.3\n"
+    stub, of = stub_of(serve(limits)), terms()
+    used, edge, text = started(stub, of)
+    idlers = [connect(stub, of).__enter__() for _ in range(2)]
+    code, details = connect(stub, of).refusal()
+    assert code is BUSY
+    assert "the coordinator serves 3 sessions, its limit; try later" in details
+    threading.Event().wait(0.4)
+    with connect(stub, of):
+        code, details = idlers[0].refusal()
+        assert code is BUSY
+        assert "the session was not used, and others needed its place" in details
+        assert goes_on(used, edge, text, 0, 14)
+    for client in (used, *idlers):
+        client.cut()
+
+
 def test_who_gets_no_memory_is_refused_with_the_reason(serve, stub_of, connect, terms):
-    config = CONFIG.replace("[passes]\n", "[passes]\nwait_timeout_s = 0.2\n")
-    daemon = serve(config.replace("[sessions]\n", "[sessions]\nmemory_mib = 1\n"))
+    daemon = serve(LITTLE.replace("[passes]\n", "[passes]\nwait_timeout_s = 0.2\n"))
     stub, of = stub_of(daemon), terms()
     clients = [connect(stub, of).__enter__() for _ in range(30)]
     for client in clients:
@@ -657,17 +661,10 @@ def test_who_gets_no_memory_is_refused_with_the_reason(serve, stub_of, connect, 
         client.cut()
 
 
-def test_a_limit_below_one_session_is_refused_at_the_start(
-    serve, tiny_bundle, bundle, start_daemon
-):
-    with pytest.raises(RuntimeError, match=r"sessions\.memory_mib is 1, and one session of bundle"):
-        start_daemon("cloud", "serve", "--listen", "127.0.0.1:0", environment=_environment())
-
-
-def _environment():
-    import os
-
-    return os.environ | {"UPDRAFT_CLOUD__SESSIONS__MEMORY_MIB": "1"}
+def test_a_limit_below_one_session_is_refused_at_the_start(start_daemon):
+    environment = os.environ | {"UPDRAFT_CLOUD__SESSIONS__MEMORY_MIB": "1"}
+    with pytest.raises(RuntimeError, match=r"sessions\.memory_mib is 1, and one session of"):
+        start_daemon("cloud", "serve", "--listen", "127.0.0.1:0", environment=environment)
 
 
 def test_statistics_count_what_happens(serve, stub_of, connect, terms, writer):

@@ -9,10 +9,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from updraft.edge.session import Inputs, Terms
 from updraft.errors import LinkBusy, LinkTimeout
-from updraft.models.runtime import RuntimeOptions
 from updraft.models.sampling import Sampling
-from updraft.models.sequence import Model
+from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
 SERVICE = "updraft.v1.Collaboration"
@@ -20,36 +20,62 @@ _CLIENTS = 32
 _TOKENS = 24
 
 
-def test_a_session_above_the_limit_is_refused_until_another_ends(start_coordinator, start_engine):
+def opened(link):
+    """Open a session and wait for it."""
+    session = link.open(Terms("fp16", Sampling()))
+    session.opened.result(30)
+    return session
+
+
+def state(bundle, position):
+    """Return one state as it is sent."""
+    return Inputs(0, position, 1, bytes(2 * bundle.manifest.architecture.width))
+
+
+def test_a_session_above_the_limit_is_refused_until_another_ends(
+    start_coordinator, start_engine, wait_until
+):
     daemon = start_coordinator(config="[sessions]\nmax_sessions = 2\n")
     link = start_engine(daemon.address).link
-    first, second = (link.open("fp16", Sampling()) for _ in range(2))
+    first, second = (opened(link) for _ in range(2))
     with pytest.raises(LinkBusy, match=r"serves 2 sessions, its limit; try later"):
-        link.open("fp16", Sampling())
+        opened(link)
     assert link.describe()[2:] == (2, 2)
     first.finish()
-    third = link.open("fp16", Sampling())
+    wait_until(lambda: link.describe().sessions == 1)
+    third = opened(link)
     for session in (second, third):
         session.finish()
-    assert link.describe().sessions == 0
+    wait_until(lambda: link.describe().sessions == 0)
 
 
-def test_a_session_beyond_the_memory_is_refused_until_another_ends(
-    bundle, start_coordinator, start_engine
+def test_a_session_that_was_left_makes_room_for_a_new_one(
+    start_coordinator, start_engine, bundle, wait_until
 ):
-    shape = bundle.manifest.architecture
-    each = Model.load(bundle, range(shape.layers), RuntimeOptions()).sequence_bytes
-    memory_mib = (2 * each - 1 >> 20) + 1
-    fitting = (memory_mib << 20) // each
-    daemon = start_coordinator(config=f"[sessions]\nmemory_mib = {memory_mib}\n")
+    daemon = start_coordinator(config="[sessions]\nmax_sessions = 1\n")
     link = start_engine(daemon.address).link
-    sessions = [link.open("fp16", Sampling()) for _ in range(fitting)]
-    with pytest.raises(LinkBusy, match=rf"a session takes {each >> 10} KiB and \d+ KiB"):
-        link.open("fp16", Sampling())
-    sessions.pop().finish()
-    sessions.append(link.open("fp16", Sampling()))
-    for session in sessions:
-        session.finish()
+    left = opened(link)
+    left.send(state(bundle, 0))
+    left.ask(0, 1, 1)
+    left.receive()
+    left.cancel()
+    wait_until(lambda: link.describe().sessions == 0)
+    opened(link).finish()
+
+
+def test_sessions_in_little_memory_give_the_tokens_that_each_gives_alone(
+    start_coordinator, start_engine, complete, snippets, bundle
+):
+    limits = "[sessions]\nmemory_mib = 12\n"
+    engine = start_engine(start_coordinator(config=limits).address)
+    results = at_once(engine, complete, snippets, 10)
+    alone = [one_of(engine, complete, snippets, number) for number in range(10)]
+    assert [result.tokens for result in results] == [result.tokens for result in alone]
+    assert not any(result.degraded for result in results)
+    with grpc.insecure_channel(str(engine.link.endpoint)) as channel:
+        answer = rpc.CollaborationStub(channel).Describe(pb.DescribeRequest(), timeout=30)
+    assert 0 < answer.statistics.peak_memory_bytes <= 12 << 20
+    assert answer.statistics.restored > 0
 
 
 def test_a_busy_coordinator_leaves_the_edge_decoding_alone(
@@ -57,7 +83,7 @@ def test_a_busy_coordinator_leaves_the_edge_decoding_alone(
 ):
     daemon = start_coordinator(config="[sessions]\nmax_sessions = 1\n")
     engine = start_engine(daemon.address)
-    held = engine.link.open("fp16", Sampling())
+    held = opened(engine.link)
     result = complete(engine, snippets[0], "threshold", theta=1.5, max_tokens=4)
     assert (result.degraded, len(result.tokens)) == (True, 4)
     held.finish()
@@ -66,23 +92,23 @@ def test_a_busy_coordinator_leaves_the_edge_decoding_alone(
 def test_a_silent_session_expires_and_frees_its_place(start_coordinator, start_engine, wait_until):
     daemon = start_coordinator(config="[sessions]\nmax_sessions = 1\nidle_expiry_s = 0.5\n")
     link = start_engine(daemon.address).link
-    silent = link.open("fp16", Sampling())
+    silent = opened(link)
     with pytest.raises(LinkTimeout, match=r"no frame came for 0\.5 s: the session has expired"):
         silent.receive()
     wait_until(lambda: link.describe().sessions == 0)
-    link.open("fp16", Sampling()).finish()
+    opened(link).finish()
 
 
 def test_a_session_that_sends_states_does_not_expire_before_it_is_silent(
     start_coordinator, start_engine, bundle
 ):
     daemon = start_coordinator(config="[sessions]\nidle_expiry_s = 1\n")
-    session = start_engine(daemon.address).link.open("fp16", Sampling())
-    state = bytes(2 * bundle.manifest.architecture.width)
+    session = opened(start_engine(daemon.address).link)
     for position in range(8):
         threading.Event().wait(0.2)
-        session.send_states(0, position, 1, state)
-    assert session.ask(0, 8, 8).computed_positions == 8
+        session.send(state(bundle, position))
+    session.ask(0, 8, 8)
+    assert session.receive().computed_positions == 8
     session.finish()
 
 
@@ -106,29 +132,38 @@ def test_a_stream_that_never_opens_is_closed(start_coordinator):
 def test_many_sessions_at_once_get_the_tokens_that_each_gets_alone(
     engine, complete, snippets, wait_until
 ):
-    def one(number):
-        return complete(
-            engine,
-            snippets[number % len(snippets)],
-            ("threshold", "cloud")[number % 2],
-            theta=1.5,
-            max_tokens=_TOKENS,
-            temperature=0.9,
-            seed=number,
-            wire="fp32",
-        )
-
-    alone = [one(number) for number in range(_CLIENTS)]
-    with ThreadPoolExecutor(_CLIENTS) as threads:
-        together = list(threads.map(one, range(_CLIENTS)))
+    alone = [one_of(engine, complete, snippets, number) for number in range(_CLIENTS)]
+    together = at_once(engine, complete, snippets, _CLIENTS)
     assert [result.tokens for result in together] == [result.tokens for result in alone]
     assert not any(result.degraded for result in together)
     wait_until(lambda: engine.link.describe().sessions == 0)
 
 
+def one_of(engine, complete, snippets, number):
+    """Run one of many different requests."""
+    return complete(
+        engine,
+        snippets[number % len(snippets)],
+        ("threshold", "lossless", "cloud")[number % 3],
+        theta=1.5,
+        max_tokens=_TOKENS,
+        temperature=0.9,
+        seed=number,
+        wire="fp32",
+    )
+
+
+def at_once(engine, complete, snippets, count):
+    """Run the first of those requests together."""
+    with ThreadPoolExecutor(count) as threads:
+        return list(
+            threads.map(lambda number: one_of(engine, complete, snippets, number), range(count))
+        )
+
+
 def test_many_abandoned_sessions_leave_nothing_behind(engine, wait_until):
     for number in range(_CLIENTS):
-        session = engine.link.open("fp16", Sampling())
+        session = opened(engine.link)
         if number % 2:
             session.generate([1] * 8, 200)
         session.cancel()
@@ -137,7 +172,7 @@ def test_many_abandoned_sessions_leave_nothing_behind(engine, wait_until):
 
 def test_an_agent_that_dies_leaves_nothing_behind(coordinator, engine, wait_until, start_engine):
     other = start_engine(coordinator.address)
-    other.link.open("fp16", Sampling())
+    opened(other.link)
     other.link.close()
     wait_until(lambda: engine.link.describe().sessions == 0)
 

@@ -1,9 +1,12 @@
-"""Modes that draft ahead, against a real coordinator: the text is the whole model's all the same."""
+"""Modes that draft ahead, against a real coordinator: the text is the whole model's."""
 
 from dataclasses import replace
 
 import pytest
 
+from updraft.benchmarks.collab.emulator import Emulator
+from updraft.benchmarks.collab.wire import Link
+from updraft.config.endpoint import parse_endpoint
 from updraft.edge.request import GenerationRequest
 
 _TOKENS = 48
@@ -142,8 +145,12 @@ def test_an_uplink_limit_that_leaves_nothing_to_waste_costs_speed_and_not_the_te
 @pytest.mark.parametrize("sampling", _SAMPLINGS)
 @pytest.mark.parametrize("mode", ["lossless", "ids"])
 def test_foreseen_replacements_change_nothing_but_the_waiting(
-    engine, complete, snippets, monkeypatch, mode, sampling
+    coordinator, start_engine, complete, snippets, monkeypatch, mode, sampling
 ):
+    """Over a link that is slow enough to leave time for them."""
+    emulator = Emulator(parse_endpoint(coordinator.address))
+    emulator.shape(Link(40, 100))
+    engine = start_engine(str(emulator.endpoint))
     usual = engine.pilot.tuning
     monkeypatch.setattr(
         engine.pilot, "tuning", lambda *of: replace(usual(*of), alternatives=3, survival=0.05)
@@ -156,4 +163,5 @@ def test_foreseen_replacements_change_nothing_but_the_waiting(
         assert not result.degraded
         assert result.foreseen <= result.judged - result.agreed
         foreseen += result.foreseen
+    emulator.close()
     assert foreseen

@@ -15,6 +15,7 @@ from updraft.devices.energy import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import Cloud
 from updraft.edge.engine import Engine
+from updraft.edge.session import Terms
 from updraft.errors import ConfigError, LinkError
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.sampling import Sampling
@@ -130,7 +131,7 @@ def test_a_client_that_does_not_speak_tls_is_turned_away(
     secured, secured_engine, link_with, complete, snippets
 ):
     with pytest.raises(LinkError):
-        link_with(secured, None).open("fp16", Sampling())
+        link_with(secured, None).open(Terms("fp16", Sampling())).opened.result()
     assert not complete(secured_engine, snippets[0], "cloud", max_tokens=2).degraded
 
 
@@ -153,7 +154,7 @@ def test_a_certificate_of_another_authority_is_turned_away(
     foreign = stranger.issue("device").model_copy(update={"authority": authority.file})
     link = link_with(secured, foreign)
     with pytest.raises(LinkError):
-        link.open("fp16", Sampling())
+        link.open(Terms("fp16", Sampling())).opened.result()
     engine = Engine(bundle, RuntimeOptions(), ModelledMeter(10), link)
     result = complete(engine, snippets[0], "threshold", theta=1.5, max_tokens=4)
     assert (result.degraded, len(result.tokens)) == (True, 4)
@@ -162,12 +163,12 @@ def test_a_certificate_of_another_authority_is_turned_away(
 
 def test_a_coordinator_of_another_authority_is_not_trusted(secured, stranger, link_with):
     with pytest.raises(LinkError):
-        link_with(secured, stranger.issue("device")).open("fp16", Sampling())
+        link_with(secured, stranger.issue("device")).open(Terms("fp16", Sampling())).opened.result()
 
 
 def test_a_device_with_tls_does_not_fall_back_to_plain_text(coordinator, device, link_with):
     with pytest.raises(LinkError):
-        link_with(coordinator, device).open("fp16", Sampling())
+        link_with(coordinator, device).open(Terms("fp16", Sampling())).opened.result()
 
 
 def test_a_remote_coordinator_needs_tls(bundle):
