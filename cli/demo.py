@@ -165,7 +165,7 @@ def _table(totals: dict[str, ModeTotals], theta: float, prompts: int, temperatur
             *(f"{total.decisions.get(name, 0)}" for name in shown),
             f"{total.decisions.get('cloud', 0)}",
             str(total.cloud_calls),
-            f"{total.uplink_bytes / 1000:.1f}",
+            f"{total.uplink_bytes / 1000:.0f}",
             f"{total.energy_j:.2f}",
             f"{total.same_tokens / max(1, total.tokens):.0%}",
         )
