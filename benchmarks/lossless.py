@@ -42,7 +42,7 @@ from updraft.models.shipped import shipped_bundle
 
 _TOKENS = 64
 _SAMPLINGS = (0.0, 0.8)
-_WIRES: tuple[CodecName, ...] = ("fp32", "int8")
+_WIRES: tuple[CodecName, ...] = ("fp32",)
 _LINK = Link(2, 31)
 _CUT_EACH_S, _CUT_S = 1.0, 0.05
 _RESTART_EACH = 25

@@ -165,7 +165,6 @@ TIERS: dict[TierName, Tier] = {
             Leg(Link(10, 20), prompts=4, naive_prompts=1, repeats=1, temperatures=(0.0,)),
             Leg(FAR, prompts=2, naive_prompts=1, repeats=2),
             Leg(_LOSSY, prompts=2, naive_prompts=1, repeats=1, temperatures=(0.0,)),
-            Leg(Link(100, 5), prompts=2, naive_prompts=1, repeats=1, temperatures=(0.0,)),
         ),
         max_tokens=64,
         agreement_prompts=20,
