@@ -37,8 +37,10 @@ from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
 # Streams that may wait for their first frame at one time.
 MAX_UNOPENED = 64
+# Uploads that may feed one session at one time.
+_MOST_UPLOADS = 4
 # Time for the status of a stream to leave, where the client may not be reading.
-_ABORT_S = 5.0
+_ABORT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class CollaborationService(rpc.CollaborationServicer):
         self._scheduler = Scheduler(self._layers, self.store, config.passes)
         self._streams: set[Stream] = set()
         self._unopened: dict[Stream, None] = {}
+        self._uploads = 0
         self._housekeeper = Housekeeper(config, self._streams, self.store, self._scheduler)
         self._housekeeping: asyncio.Task[None] | None = None
         self._opening = Opening(model.bundle)
@@ -121,11 +124,14 @@ class CollaborationService(rpc.CollaborationServicer):
         request_iterator: AsyncIterator[pb.UploadRequest],
         context: grpc.aio.ServicerContext,
     ) -> pb.UploadResponse:
+        self._uploads += 1
         try:
             return await self._upload(context)
         except UpdraftError as error:
             await _abort(context, error)
             raise
+        finally:
+            self._uploads -= 1
 
     def _welcome(self, stream: Stream) -> None:
         """Let a stream wait for its first frame, if need be in the place of the oldest."""
@@ -174,12 +180,17 @@ class CollaborationService(rpc.CollaborationServicer):
         await stream.drain()
 
     async def _upload(self, context: grpc.aio.ServicerContext) -> pb.UploadResponse:
+        most = self._limits.max_sessions + MAX_UNOPENED
+        if self._uploads > most:
+            raise LinkBusy(f"{most} uploads are under way, the coordinator's limit; try later")
         first = await _read_soon(context, self._limits.open_timeout_s)
         if first is None or first.WhichOneof("frame") != "session_id":
             raise ProtocolError("the first frame of an upload must name the session")
         session = self.store.find(first.session_id)
         if session is None:
             raise LinkBroken("this session is gone: open another")
+        if session.uploads >= _MOST_UPLOADS:
+            raise LinkBusy(f"{_MOST_UPLOADS} uploads feed this session already")
         received = 0
         session.uploads += 1
         try:
