@@ -22,7 +22,7 @@ from updraft.models.bundle import open_bundle
 from updraft.models.shipped import shipped_bundle
 
 _TITLES = {"codecs": "Wire codecs, measured", "stop": "STOP, measured"}
-_CODEC_PROMPTS, _QUICK_PROMPTS, _TOKENS = 40, 4, 64
+_CODEC_PROMPTS, _QUICK_PROMPTS, _TOKENS = 30, 4, 64
 _TABLE_WIDTH = 150
 
 
