@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import random
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,14 +26,14 @@ from rich.progress import track
 
 from updraft.benchmarks.collab.emulator import Emulator
 from updraft.benchmarks.collab.wire import Link
-from updraft.benchmarks.measures.bench import bundle_prompts, complete
+from updraft.benchmarks.measures.bench import Cores, bundle_prompts, complete, serve
 from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
-from updraft.config.endpoint import Endpoint, parse_endpoint
+from updraft.config.endpoint import Endpoint
 from updraft.devices.energy import ModelledMeter
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
-from updraft.edge.request import GenerationRequest
-from updraft.models.bundle import open_bundle
+from updraft.edge.request import GenerationRequest, Mode
+from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import Table
 from updraft.models.manifest import CodecName
 from updraft.models.runtime import RuntimeOptions
@@ -73,28 +72,25 @@ class Row:
 class Coordinator:
     """A daemon on a port of its own that can be killed and started again."""
 
-    def __init__(self) -> None:
-        self.endpoint = self._start("127.0.0.1:0")
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.endpoint = self._start(Endpoint("127.0.0.1", 0))
 
     def restart(self) -> None:
         """Kill it and start it with empty memory at the same address."""
         self.kill()
-        self._start(str(self.endpoint))
+        self._start(self.endpoint)
 
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
-        self._process.communicate()
+        self._served.close()
 
-    def _start(self, listen: str) -> Endpoint:
-        self._process = subprocess.Popen(  # our own interpreter and module
-            [sys.executable, "-m", "updraft.cli.main", "cloud", "serve", "--listen", listen],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None, "a pipe was asked for"
-        return parse_endpoint(self._process.stdout.readline().removeprefix("listening on ").strip())
+    def _start(self, at: Endpoint) -> Endpoint:
+        self._served = ExitStack()
+        daemon = serve(self._bundle, Cores(None, None), "--listen", str(at))
+        endpoint, self._process = self._served.enter_context(daemon)
+        return endpoint
 
 
 @contextmanager
@@ -153,7 +149,7 @@ def measure(count: int) -> list[Row]:
     prompts = bundle_prompts(bundle)[1][:count]
     rows: list[Row] = []
     with ExitStack() as open_things:
-        coordinator = Coordinator()
+        coordinator = Coordinator(bundle)
         open_things.callback(coordinator.kill)
         emulator = Emulator(coordinator.endpoint)
         open_things.callback(emulator.close)
@@ -203,11 +199,11 @@ def _run(
 
 
 def _request(
-    prompt: str, number: int, mode: str, wire: CodecName, temperature: float
+    prompt: str, number: int, mode: Mode, wire: CodecName, temperature: float
 ) -> GenerationRequest:
     return GenerationRequest(
         prompt,
-        "cloud" if mode == "cloud" else "lossless",
+        mode,
         max_tokens=_TOKENS,
         temperature=temperature,
         seed=number,

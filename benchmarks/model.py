@@ -18,12 +18,13 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
+from updraft.cli.progress import show_stages
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import tables
-from updraft.models.evaluate import ModelReport, Report, Settings, evaluate_bundle
+from updraft.models.evaluate import ModelReport, Settings, evaluate_bundle
 from updraft.models.recipes.corpus import read_standard_library
 from updraft.models.shipped import shipped_bundle
 
@@ -79,7 +80,7 @@ def measure(bundle: Bundle, settings: Settings, console: Console) -> tuple[Model
     """Measure a bundle and note where, when and how long."""
     started = perf_counter()
     with Progress(console=console, transient=True) as progress:
-        report = evaluate_bundle(bundle, read_standard_library(), settings, _reporter(progress))
+        report = evaluate_bundle(bundle, read_standard_library(), settings, show_stages(progress))
     context = Context(
         commit=commit(),
         machine=machine(),
@@ -165,17 +166,6 @@ def _markdown(report: ModelReport, context: Context) -> str:
         "",
     ]
     return "\n".join([*head, *(table.markdown() for table in tables(report))])
-
-
-def _reporter(progress: Progress) -> Report:
-    stages: dict[str, TaskID] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in stages:
-            stages[stage] = progress.add_task(stage, total=total)
-        progress.update(stages[stage], completed=done)
-
-    return report
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from updraft.benchmarks.measures import drift, risk
 from updraft.benchmarks.measures.report import ROOT, Section, commit, machine, terminal, write
+from updraft.cli.progress import show_stages
 from updraft.models.bundle import Bundle, open_bundle
-from updraft.models.guarantee import Report
 from updraft.models.shipped import shipped_bundle
 
 _TABLE_WIDTH = 150
@@ -47,7 +47,7 @@ def main() -> None:
     started = perf_counter()
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        report, quick = _reporter(progress), arguments.quick
+        report, quick = show_stages(progress), arguments.quick
         sections = [
             drift.measure_drift(bundle, drift.QUICK if quick else drift.DriftPlan(), report),
             risk.measure_risk(bundle, risk.QUICK if quick else risk.RiskPlan(), report),
@@ -81,17 +81,6 @@ def _write(folder: Path, bundle: Bundle, sections: Sequence[Section], seconds: f
     write(folder / "risk.md", "\n".join([*head, *tables]))
     text = json.dumps({"context": context, **figures}, ensure_ascii=False, indent=1)
     write(folder / "risk.json", text + "\n")
-
-
-def _reporter(progress: Progress) -> Report:
-    stages: dict[str, TaskID] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in stages:
-            stages[stage] = progress.add_task(stage, total=total)
-        progress.update(stages[stage], completed=done)
-
-    return report
 
 
 if __name__ == "__main__":

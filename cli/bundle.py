@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID, TimeElapsedColumn
+from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from updraft.cli import calibrate
+from updraft.cli.progress import show_stages
 from updraft.errors import BundleError, RequestError, RuntimeMissing
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.guarantee import holds
@@ -58,12 +59,7 @@ def build(
         raise RuntimeMissing(f"{error}: pip install 'updraft[cpu,train]'") from error
 
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+        report = show_stages(bars)
 
         def on_step(step: StepProgress) -> None:
             report("training", step.step, step.steps)

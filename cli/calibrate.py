@@ -13,9 +13,10 @@ from typing import Annotated, cast
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from updraft.cli.progress import show_stages
 from updraft.cli.prompt_file import read_prompts
 from updraft.edge.request import GenerationRequest
 from updraft.errors import BundleError, RequestError
@@ -118,14 +119,7 @@ def _copy(bundle: Bundle, output: Path) -> Bundle:
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done)
-
-        yield report
+        yield show_stages(bars)
 
 
 def _show(guarantee: Guarantee, trials: Sequence[Trial]) -> None:

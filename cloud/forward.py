@@ -13,6 +13,8 @@ from updraft.cloud.context import Layers
 from updraft.cloud.events import Logits, Pick, Query
 from updraft.cloud.session import Work
 from updraft.models.calibration import confidence_of
+from updraft.models.codecs import as_received
+from updraft.models.combine import plausible
 from updraft.models.fused import Fused
 from updraft.models.head import Predictions
 
@@ -58,8 +60,7 @@ class Forward:
         self._lower.advance([(lower, work.stop - work.start) for work, lower in below])
         for work, lower in below:
             states = lower.states(split, work.start, work.stop)
-            codec = work.session.terms.codec
-            work.context.upper.append(codec.decode(codec.encode(states), *states.shape))
+            work.context.upper.append(as_received(work.session.terms.codec, states))
 
     def _pick(self, works: Sequence[Work]) -> list[dict[Query, Pick]]:
         rows = [
@@ -96,5 +97,5 @@ def _above(logits: NDArray[np.float32], share: float) -> Logits:
     """Return the logits of tokens at least `share` times as probable as the best one."""
     if share == 0:
         return Logits(None, logits)
-    tokens = np.flatnonzero(logits >= logits.max() + np.float32(np.log(share)))
+    tokens = plausible(logits, share)
     return Logits(tokens, logits[tokens])

@@ -15,7 +15,6 @@ from updraft.edge.stopping import Lookout
 from updraft.edge.upstream import Upstream
 from updraft.edge.window import Window
 from updraft.models.codecs import wire_codec
-from updraft.models.sampling import Sampling
 
 if TYPE_CHECKING:
     from updraft.edge.engine import Engine
@@ -37,7 +36,7 @@ class Collaboration:
         self._window = window
         self._lookout = lookout
         self._text_end = prompt_tokens + request.max_tokens
-        self._sampling = Sampling(request.temperature, request.seed)
+        self._sampling = request.sampling
         self._cost = CloudCost()
         ids = request.mode == "ids"
         codec = wire_codec(engine.bundle, request.wire)

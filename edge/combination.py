@@ -73,11 +73,8 @@ class Proxy(_Sum):
         self._tuned = tuned
 
     def propose(self, text: list[int], logits: Logits, position: int) -> tuple[int, Logits]:
-        tuned = self._tuned
-        tuned.follow(text)
-        tuned.sequence.advance(tuned.top)
-        tuned.sequence.look(tuned.top)
-        shift = tuning_shift(tuned.sequence.logits, logits, self._weight)
+        self._tuned.look(text)
+        shift = tuning_shift(self._tuned.sequence.logits, logits, self._weight)
         return self._draft(logits, logits + shift, position), shift
 
     def chance(self, confidence: float) -> float:

@@ -11,7 +11,7 @@ from updraft.edge.link import CloudLink
 from updraft.edge.online import OnlineLambda
 from updraft.edge.outage import Breaker
 from updraft.edge.pilot import Pilot
-from updraft.edge.request import CLOUD_MODES, GenerationRequest, Mode
+from updraft.edge.request import CLOUD_MODES, GenerationRequest
 from updraft.edge.window import Window
 from updraft.errors import BundleError, RequestError
 from updraft.models.bundle import Bundle
@@ -74,13 +74,10 @@ class Engine:
             )
         return self._commitments.setdefault(guarantee, OnlineLambda(guarantee))
 
-    def draft_model(self, mode: Mode) -> Model:
-        """Return the layers that run on this device in a mode."""
-        return self.model.below(self.bundle.manifest.split)
-
-    def draft_top(self, mode: Mode) -> int:
-        """Return the layers done at the last exit on this device in a mode."""
-        return self.bundle.manifest.split
+    def edge_window(self) -> Window:
+        """Return an empty window of the layers below the split."""
+        split = self.bundle.manifest.split
+        return Window(self.model.below(split), split)
 
     def tuned_window(self) -> Window:
         """Return an empty window of the tuned small model."""

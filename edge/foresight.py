@@ -150,9 +150,7 @@ class Foresight:
         ):
             if interrupted():
                 return []
-            window.follow(text)
-            window.sequence.advance(window.top)
-            confidence = window.sequence.look(window.top)
+            confidence = window.look(text)
             token = window.sequence.pick(sampling, len(text))
             committed = self._commitment is not None and confidence >= self._commitment.commit_from
             drafts.append(Draft(token, confidence, committed, None))

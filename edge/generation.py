@@ -15,10 +15,8 @@ from updraft.edge.request import GeneratedToken, GenerationRequest, GenerationRe
 from updraft.edge.session import CloudSession
 from updraft.edge.source import Drawn, EdgeSource, LocalUpper, TokenSource
 from updraft.edge.stopping import Lookout, Stopping
-from updraft.edge.window import Window
 from updraft.errors import LinkClosed, LinkError
 from updraft.models.codecs import wire_codec
-from updraft.models.sampling import Sampling
 from updraft.models.stop import at_line_start
 from updraft.models.tokenizer import TextStream
 
@@ -46,12 +44,11 @@ class Generation:
         self.prompt_tokens = len(prompt)
         self.result = GenerationResult(request.mode, request.wire)
         self._engine = engine
-        self._prompt = prompt
         self._tokens = list(prompt)
         self._drawn: list[Drawn] = []
-        self._sampling = Sampling(request.temperature, request.seed)
+        self._sampling = request.sampling
         self._text = TextStream(engine.tokenizer, request.stop)
-        self._window = Window(engine.draft_model(request.mode), engine.draft_top(request.mode))
+        self._window = engine.edge_window()
         self._lookout = self._make_lookout()
         self._collaboration: Collaboration | None = None
         self._local_upper: LocalUpper | None = None
@@ -123,7 +120,7 @@ class Generation:
             self._source = self._standalone()
             return
         self._collaboration = Collaboration(
-            engine, self.request, self._window, len(self._prompt), self._lookout
+            engine, self.request, self._window, self.prompt_tokens, self._lookout
         )
         if not engine.breaker.ready:
             self._go_alone(None)

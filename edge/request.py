@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from updraft.devices.energy import Energy
 from updraft.errors import RequestError
 from updraft.models.manifest import CodecName
+from updraft.models.sampling import Sampling
 
 Mode = Literal[
     "full",
@@ -88,6 +89,11 @@ class GenerationRequest:
     max_latency_ms: float | None = None
     outage: OnOutage | None = None
     repair_wait_s: float = 10.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its tokens are drawn."""
+        return Sampling(self.temperature, self.seed)
 
     @property
     def on_outage(self) -> OnOutage:

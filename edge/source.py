@@ -12,7 +12,7 @@ from updraft.edge.stopping import Lookout
 from updraft.edge.upstream import Upstream
 from updraft.edge.window import Window
 from updraft.errors import ProtocolError
-from updraft.models.codecs import WireCodec
+from updraft.models.codecs import WireCodec, as_received
 from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model
 
@@ -194,8 +194,7 @@ class LocalUpper:
             self._start, self._sequence = window.start, self._model.new_sequence()
         states = window.states(self._sequence.length, window.done)
         if len(states):
-            payload = self._codec.encode(states)
-            self._sequence.append(self._codec.decode(payload, *states.shape))
+            self._sequence.append(as_received(self._codec, states))
 
     def next(self, length: int, position: int) -> Drawn:
         top = self._model.top
@@ -234,7 +233,7 @@ class CloudUpper:
         while not isinstance(answer := self._cost.wait(self._session.receive), CloudToken):
             if not isinstance(answer, NeedFrom):
                 raise ProtocolError("the coordinator judged drafts where a token was asked for")
-            self._upstream.sent = min(self._upstream.sent, answer.position)
+            self._upstream.send_again(answer.position)
             self._upstream.push(length)
         self._cost.count(answer)
         self._upstream.confirm(length)

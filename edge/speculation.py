@@ -171,9 +171,7 @@ class SpeculativeSource:
 
     def _draft(self) -> None:
         window, position = self._window, len(self._text)
-        window.follow(self._text, lambda: self._upstream.push(window.done))
-        window.sequence.advance(window.top)
-        confidence = window.sequence.look(window.top)
+        confidence = window.look(self._text, lambda: self._upstream.push(window.done))
         if self._stops():
             self._stopped = True
             self._push(flush=bool(self._drafts))
@@ -223,7 +221,7 @@ class SpeculativeSource:
     def _handle(self, event: Event) -> None:
         if isinstance(event, NeedFrom):
             if event.epoch == self._upstream.epoch:
-                self._upstream.sent = min(self._upstream.sent, event.position)
+                self._upstream.send_again(event.position)
                 if self._foresight is not None:
                     self._foresight.clear()
                 self._push(flush=True)

@@ -73,8 +73,7 @@ class Upstream:
         while first < stop:
             last = min(first + FRAME_POSITIONS, stop)
             frame = self._frame(first, last, drafts, flush and last == stop)
-            self.payload_bytes += len(frame.payload)
-            self._positions_sent += frame.count
+            self._count(frame)
             if first >= _DIRECT and frame.count >= _BULK and not frame.drafts:
                 bulk.append(frame)
             else:
@@ -93,8 +92,7 @@ class Upstream:
         """
         assert self._session is not None, "attach a session first"
         frame = self._frame(replaced.position + 1, stop, drafts, flush=True)
-        self.payload_bytes += len(frame.payload)
-        self._positions_sent += frame.count
+        self._count(frame)
         condition = (replaced.position, replaced.token)
         self._session.send(substitute(frame, epoch=self.epoch + 1, if_replaced=condition))
 
@@ -105,10 +103,14 @@ class Upstream:
         position_bytes = self.payload_bytes / self._positions_sent
         return self.payload_bytes + (positions + 1) * position_bytes <= self._limit_bytes
 
+    def send_again(self, position: int) -> None:
+        """Let the next push begin at `position`: the cloud lacks what was sent from there on."""
+        self.sent = min(self.sent, position)
+
     def take_back(self, position: int) -> None:
         """Void what was sent from `position` on: the text is another from there."""
         self.epoch += 1
-        self.sent = min(self.sent, position)
+        self.send_again(position)
         self._confirmed = min(self._confirmed, position)
 
     def confirm(self, length: int) -> None:
@@ -127,6 +129,10 @@ class Upstream:
             prefix = self._codec.decode(self._payload(0, length), length, width).tobytes()
         prefix_hash = hashlib.blake2b(prefix, digest_size=16).digest()
         return Revival(session_id, self.epoch, length, prefix_hash)
+
+    def _count(self, frame: Inputs) -> None:
+        self.payload_bytes += len(frame.payload)
+        self._positions_sent += frame.count
 
     def _follow_window(self) -> None:
         if self._start != self._window.start:

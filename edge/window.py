@@ -57,6 +57,12 @@ class Window:
             on_piece()
         self.sequence.append(fresh)
 
+    def look(self, tokens: list[int], on_piece: Callable[[], None] | None = None) -> float:
+        """Follow a text and return how sure the last exit is of the token after it."""
+        self.follow(tokens, on_piece)
+        self.sequence.advance(self.top)
+        return self.sequence.look(self.top)
+
     def truncate(self, text_length: int) -> None:
         """Forget the tokens of the text from `text_length` on."""
         self.sequence.truncate(max(0, text_length - self.start))

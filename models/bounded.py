@@ -10,7 +10,7 @@ from collections.abc import Sequence as Series
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from updraft.models.codecs import WireCodec
+from updraft.models.codecs import WireCodec, as_received
 from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model
 
@@ -119,7 +119,7 @@ class _Text:
         """Put in the tokens that are new and ask both halves for the next one."""
         self._lower.append(tokens[self._lower.length :])
         states = self._lower.advance(self._split)
-        self._upper.append(self._codec.decode(self._codec.encode(states), *states.shape))
+        self._upper.append(as_received(self._codec, states))
         self._upper.advance(self._top)
         confidence = self._lower.look(self._split)
         draft = self._lower.pick(self._sampling, len(tokens))

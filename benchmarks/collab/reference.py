@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from updraft.models.bundle import Bundle
 from updraft.models.calibration import confidence_of
-from updraft.models.codecs import wire_codec
+from updraft.models.codecs import as_received, wire_codec
 from updraft.models.manifest import CodecName
 from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model
@@ -69,9 +69,8 @@ class Reference:
         edge.append([*prompt, *tokens[:-1]])
         edge.advance(self._split)
         states = edge.states(self._split, 0, edge.length)
-        wire = wire_codec(self._bundle, codec)
         cloud = self._above.new_sequence()
-        cloud.append(wire.decode(wire.encode(states), *states.shape))
+        cloud.append(as_received(wire_codec(self._bundle, codec), states))
         cloud.advance(self._above.top)
         last = len(prompt) - 1
         drafted = self._below.heads.predict(self._split, states[last:])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from updraft.benchmarks.measures.report import Section
 from updraft.models.bundle import Bundle
 from updraft.models.card import Table
-from updraft.models.codecs import WireCodec, wire_codec
+from updraft.models.codecs import WireCodec, as_received, wire_codec
 from updraft.models.codecs.integer import Integer
 from updraft.models.manifest import CodecName
 from updraft.models.partition import States
@@ -135,17 +135,13 @@ def _read(lower: Model, tokens: list[int]) -> _Prompt:
     return _Prompt(tokens, sequence.advance(lower.top).copy())
 
 
-def _round_trip(codec: WireCodec, states: States) -> States:
-    return codec.decode(codec.encode(states), *states.shape)
-
-
 def _keeps(codec: WireCodec, states: States) -> bool:
     payload = codec.encode(states)
     return codec.encode(codec.decode(payload, *states.shape)) == payload
 
 
 def _row(bundle: Bundle, name: str, codec: WireCodec, states: States) -> Row:
-    decoded = _round_trip(codec, states)
+    decoded = as_received(codec, states)
     power = np.square(states, dtype=np.float64).sum(axis=1)
     noise = np.square(decoded.astype(np.float64) - states).sum(axis=1)
     alone = _payloads(codec, states, 1)
@@ -220,7 +216,7 @@ def _next_tokens(upper: Model, prompts: Sequence[_Prompt], codec: WireCodec) -> 
     tokens = []
     for prompt in prompts:
         sequence = upper.new_sequence()
-        sequence.append(_round_trip(codec, prompt.states))
+        sequence.append(as_received(codec, prompt.states))
         tokens.append(upper.heads.predict(upper.top, sequence.advance(upper.top)).token)
     return np.concatenate(tokens)
 
@@ -235,7 +231,7 @@ def _complete(
     lower.append(prompt)
     tokens: list[int] = []
     while len(tokens) < max_tokens and end_of_text not in tokens[-1:]:
-        upper.append(_round_trip(codec, lower.advance(split)))
+        upper.append(as_received(codec, lower.advance(split)))
         upper.advance(top)
         tokens.append(upper.propose(top, sampling, upper.length).token)
         lower.append(tokens[-1:])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from updraft.errors import RequestError
 from updraft.models.bundle import Bundle
 from updraft.models.codecs.bfloat import BrainFloat
-from updraft.models.codecs.codec import WireCodec
+from updraft.models.codecs.codec import WireCodec, as_received
 from updraft.models.codecs.integer import Integer
 from updraft.models.codecs.plain import Plain
 from updraft.models.manifest import CodecName
 
-__all__ = ["WireCodec", "wire_codec"]
+__all__ = ["WireCodec", "as_received", "wire_codec"]
 
 _PLAIN: dict[CodecName, WireCodec] = {
     "fp32": Plain("fp32", "<f4"),

@@ -33,6 +33,15 @@ class WireCodec(Protocol):
         """
 
 
+def as_received(codec: WireCodec, states: States) -> States:
+    """Return what the other side would read of (n, width) states.
+
+    Raises:
+        ProtocolError: they hold NaN.
+    """
+    return codec.decode(codec.encode(states), *states.shape)
+
+
 def check_size(name: CodecName, payload: bytes, count: int, expected: int) -> None:
     """Refuse a payload of another size than `count` states take."""
     if len(payload) != expected:
