@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from importlib.util import find_spec
@@ -19,6 +20,9 @@ app = typer.Typer(help="Measure Updraft on this machine.", no_args_is_help=True)
 
 _TABLE_WIDTH = 170
 _EXTRA = ("matplotlib", "psutil")
+_OPTIMIZER_EXTRA = ("matplotlib", "pulp", "highspy")
+# Numpy's libraries read these once, when they are loaded.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class TierName(str, Enum):
@@ -82,3 +86,60 @@ def collab(
     for fault in results.faults:
         console.print(f"FAILED {fault}", style="red", markup=False)
     sys.exit(1 if results.faults else 0)
+
+
+@app.command()
+def optimizer(
+    tier: Annotated[TierName, typer.Option(help="How much is measured.")] = TierName.default,
+    cp_sat_python: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Python that has OR-Tools and numpy, to measure CP-SAT too; OR-Tools cannot be "
+            "installed beside Updraft."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for optimizer.md, optimizer.json and plots; none: nothing is written."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Select experts beside brute force, HiGHS, CBC and CP-SAT, on one thread.
+
+    The exit code is 1 when anything that is to be exact is not.
+    """
+    if missing := [name for name in _OPTIMIZER_EXTRA if find_spec(name) is None]:
+        raise RuntimeMissing(
+            f"{', '.join(missing)} not installed: pip install 'updraft[optimizer,bench]'"
+        )
+    _run_on_one_thread()
+    from updraft.benchmarks.measures.report import terminal
+    from updraft.benchmarks.optimizer.plan import TIERS
+    from updraft.benchmarks.optimizer.results import save, to_json
+    from updraft.benchmarks.optimizer.run import measure
+
+    console = Console(stderr=True)
+    results = measure(TIERS[tier.value], cp_sat_python, console)
+    if as_json:
+        print(to_json(results))
+    else:
+        out = Console(width=max(console.width, _TABLE_WIDTH))
+        for table in results.tables():
+            out.print(terminal(table))
+    if output is not None:
+        names = save(results, output)
+        console.print(f"wrote {', '.join(names)} into {output}", markup=False)
+    for told in results.left_out:
+        console.print(f"left out: {told}", style="yellow", markup=False)
+    for fault in results.faults:
+        console.print(f"FAILED {fault}", style="red", markup=False)
+    sys.exit(1 if results.faults else 0)
+
+
+def _run_on_one_thread() -> None:
+    """Start this command anew where numpy may compute on several threads."""
+    if any(os.environ.get(name) != value for name, value in _ONE_THREAD.items()):
+        command = [sys.executable, "-m", "updraft.cli.main", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | _ONE_THREAD)  # noqa: S606

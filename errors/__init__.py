@@ -2,6 +2,7 @@
 
     UpdraftError
     ├── ConfigError        a configuration file or variable is wrong; lists every fault
+    ├── ProblemError       a selection problem, or a certificate for it, makes no sense
     ├── RequestError       a request that can never be served as asked (prompt, mode, θ, length)
     ├── BundleError        a bundle is missing, damaged, too new or contradicts itself
     ├── RuntimeMissing     this machine lacks what was asked for (provider, extra, port)
@@ -35,6 +36,20 @@ class ConfigError(UpdraftError):
     """
 
     code = "config"
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class ProblemError(UpdraftError):
+    """Raised for a selection problem or a certificate that makes no sense; the CLI exits with 2.
+
+    Attributes:
+        faults: one line per fault, with row and column where there are some.
+    """
+
+    code = "problem"
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))

@@ -12,6 +12,7 @@ from updraft.errors import (
     LinkClosed,
     LinkError,
     LinkTimeout,
+    ProblemError,
     ProtocolError,
     RequestError,
     RuntimeMissing,
@@ -29,6 +30,7 @@ class Status(NamedTuple):
 CATALOGUE: dict[type[UpdraftError], Status] = {
     UpdraftError: Status("INTERNAL", 500),
     ConfigError: Status("FAILED_PRECONDITION", 500),
+    ProblemError: Status("INVALID_ARGUMENT", 400),
     RequestError: Status("INVALID_ARGUMENT", 400),
     BundleError: Status("FAILED_PRECONDITION", 500),
     RuntimeMissing: Status("FAILED_PRECONDITION", 500),

@@ -1,0 +1,1 @@
+"""`updraft bench optimizer`: expert selection beside MILP solvers, on seeded instances."""

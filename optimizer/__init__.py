@@ -1,0 +1,1 @@
+"""Who serves what: the gate, expert selection under budgets, and certificates for it."""

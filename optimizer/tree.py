@@ -1,0 +1,84 @@
+"""The search tree while it grows, and the proof that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from updraft.optimizer.problem import Matrix
+from updraft.optimizer.solution import Fix, Leaf, Point, Proof, Split, Step
+from updraft.optimizer.stack import Stack, Whole
+
+
+@dataclass(slots=True)
+class Node:
+    """A part of the search: what was fixed in it, then how it was closed or split.
+
+    An open node has neither a step nor a point yet, or the point of its last bound.
+    """
+
+    fix: Fix | None = None
+    split: Split | None = None
+    parts: tuple[Node, Node] | None = None
+    point: int | None = None
+
+    def steps(self) -> Iterator[Step]:
+        """Give the tree below in the order of a proof: a part, the one without, the one with."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            if node.fix is not None:
+                yield node.fix
+            if node.split is None or node.parts is None:
+                yield Leaf(node.point)
+            else:
+                yield node.split
+                without, having = node.parts
+                waiting += (having, without)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of the dual that a proof refers to, in the stack's units."""
+
+    stack: Stack
+    kept: list[tuple[Whole, Matrix]] = field(default_factory=list)
+
+    def keep(self, u: Whole, prices: Matrix) -> int:
+        """Keep a point and return its number."""
+        self.kept.append((u, prices))
+        return len(self.kept) - 1
+
+    def slack(self) -> float:
+        """By how much a bound may be off, in units, because costs were rounded up to whole ones."""
+        program = self.stack.program
+        limit = np.where(program.limit > 0, program.limit, 1)
+        off = program.rounding / limit * (1 + program.experts)
+        return max((float(prices @ off) for _, prices in self.kept), default=0.0)
+
+    def publish(self) -> tuple[Point, ...]:
+        """Return them per prompt of the problem, priced per whole unit of cost."""
+        limit = self.stack.program.limit
+        scale = np.where(limit > 0, float(self.stack.unit) / np.where(limit > 0, limit, 1), 0)
+        group = self.stack.group if self.stack.grouped else slice(None)
+        return tuple(Point(u[:, group], prices * scale) for u, prices in self.kept)
+
+    def adopt(self, proof: Proof) -> list[tuple[Whole, Matrix]]:
+        """Read the points of an earlier proof: u in this stack's units, per group of prompts."""
+        stacked = self.stack
+        scale = stacked.program.limit / float(stacked.unit)
+        first = np.zeros(len(stacked.count), dtype=np.intp)
+        first[stacked.group] = np.arange(len(stacked.group))
+        group = first if stacked.grouped else slice(None)
+        kind, ratio = stacked.gain.dtype, float(proof.unit / stacked.unit)
+        return [
+            (
+                point.u[:, group].astype(kind, copy=False)
+                if ratio == 1
+                else np.ceil(point.u[:, group] * ratio).astype(kind),
+                point.prices * scale,
+            )
+            for point in proof.points
+        ]
