@@ -26,7 +26,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 class TierName(str, Enum):
-    """How much is measured: about a minute, up to twelve minutes, hours."""
+    """How much is measured: about a minute, about a quarter of an hour, hours."""
 
     quick = "quick"
     default = "default"

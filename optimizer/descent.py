@@ -32,6 +32,8 @@ SHORTEST = 0.02
 HEADWAY = 0.02
 # Below so many gains numpy is done before numba is loaded.
 _WORTH_LOADING = 4000
+# A slope this small, relative, is rounding: the bottom is reached.
+FLAT = 1e-12
 # How strongly a step bends away from the one before where they disagree (Camerini et al. 1975).
 BEND = 1.5
 
@@ -163,7 +165,8 @@ def _descend(stack: Stack, part: Part, start: Start, target: float, pace: Pace) 
         seen += steps + 1
         if steps == 0:
             first = bound
-        stalled = 0 if bound < best.bound - HEADWAY * (best.bound - target) else stalled + 1
+        ahead = steps == 0 or bound < best.bound - HEADWAY * (best.bound - target)
+        stalled = 0 if ahead else stalled + 1
         if bound < best.bound:
             profit = worth[held:].copy()
             best = Descent(bound, u.astype(start.u.dtype), prices.copy(), profit, active, steps)
@@ -179,7 +182,7 @@ def _descend(stack: Stack, part: Part, start: Start, target: float, pace: Pace) 
         price_slope[(prices <= 0) & (price_slope > 0)] = 0
         step, price_step = _bent(slope, price_slope, step, price_step, pace)
         norm = _dot(step, step, price_step, price_step, pace)
-        if norm <= 0:
+        if norm <= FLAT * pace.price_width:
             break
         length = factor * (bound - target) / norm
         u = np.maximum(np.rint(u - length * pace.width * step), part.floor)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from updraft.optimizer.descent import BEND, HEADWAY, SHORTEST, SHRINK, STALL
+from updraft.optimizer.descent import BEND, FLAT, HEADWAY, SHORTEST, SHRINK, STALL
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.stack import Whole
 
@@ -133,7 +133,8 @@ def descend_jit(
         seen += steps + 1
         if steps == 0:
             first = bound
-        stalled = 0 if bound < best - HEADWAY * (best - target) else stalled + 1
+        ahead = steps == 0 or bound < best - HEADWAY * (best - target)
+        stalled = 0 if ahead else stalled + 1
         if bound < best:
             best = bound
             best_u[:] = u
@@ -167,7 +168,7 @@ def descend_jit(
         for k in range(rows):
             price_step[k] = price_slope[k] + turn * price_step[k]
             norm += price_step[k] * price_step[k] * price_width
-        if norm <= 0:
+        if norm <= FLAT * price_width:
             break
         length = factor * (bound - target) / norm
         reach = np.float32(length)

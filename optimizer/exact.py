@@ -25,7 +25,7 @@ from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
 from updraft.optimizer.replan import fits, take_up
 from updraft.optimizer.routing import route
-from updraft.optimizer.solution import Fix, Proof, Solution, Split
+from updraft.optimizer.solution import Fix, Leaf, Proof, Solution, Split
 from updraft.optimizer.stack import Stack, Whole, stack
 from updraft.optimizer.tree import Node, Points
 
@@ -39,13 +39,13 @@ _TOLERANCE = 5e-10
 
 _ROOT_STEPS = 300
 _PART_STEPS = 30
-# A part that has not come a third of the way to being closed after eight steps is split at once.
+# A part that has not come a fifth of the way to being closed after eight steps is split at once.
 _PATIENCE = 8
-_LEAST_SHARE = 0.7
+_LEAST_SHARE = 0.8
 # How far u moves at first, as a share of a prompt's largest gain, and the prices beside it, as a
 # share of what one selected expert is worth.
 _WIDTH = 0.01
-_PRICE_WIDTH = 0.1
+_PRICE_WIDTH = 0.2
 _START_U = 0.9
 _START_PRICE = 0.5
 # A part is split among the third, or at least so many, of the experts with the least profit.
@@ -84,9 +84,11 @@ def solve(
     """
     deadline = np.inf if time_limit_s is None else clock() + time_limit_s
     pairs = dominated(program) if warm is None else ()
-    search = _Search(stack(program), pairs, clock, deadline)
-    if not len(search.allowed):
-        return Solution((), 0.0, 0.0)
+    stacked = stack(program)
+    if not stacked.gain.any():
+        nothing = Proof(stacked.unit, (), (Leaf(None),), Fraction(0))
+        return Solution((), 0.0, 0.0, nothing)
+    search = _Search(stacked, pairs, clock, deadline)
     earlier = warm.selected if warm is not None else ()
     search.improve(_mended(program, earlier) or warm_start(program))
     search.run(warm.proof if warm is not None else None)
@@ -107,7 +109,7 @@ class _Search:
         self._program = stacked.program
         self._clock, self._deadline = clock, deadline
         self._dominated = pairs
-        self.allowed = np.flatnonzero(stacked.program.open)
+        self._allowed = np.flatnonzero(stacked.program.open)
         self._points = Points(stacked)
         self._root = Node()
         self._heap: list[tuple[float, int, _Open]] = []
@@ -137,7 +139,7 @@ class _Search:
     def run(self, earlier: Proof | None) -> None:
         """Search until all is closed or time is up."""
         gone = [j for j, _ in self._dominated]
-        undecided = np.setdiff1d(self.allowed, gone)
+        undecided = np.setdiff1d(self._allowed, gone)
         if earlier is not None and fits(earlier, self._stack):
             take_up(self, self._stack, self._points, earlier, self._root, undecided)
         else:
@@ -259,7 +261,7 @@ class _Search:
         chosen = self._favourites(part.inside, part.undecided, np.zeros(len(part.undecided)))
         self.improve(tuple(chosen))
         stacked, program = self._stack, self._program
-        price = route(program, chosen).price * program.limit[0] / float(stacked.unit)
+        price = route(program, chosen).price * program.measure[0] / float(stacked.unit)
         prices = np.zeros(len(stacked.share))
         prices[0] = price
         query = np.zeros((1, stacked.prompts)) if stacked.query is None else stacked.query[chosen]
@@ -272,8 +274,7 @@ class _Search:
 
     def _part(self, inside: Experts, undecided: Experts, left: Matrix) -> Part:
         stacked = self._stack
-        limit = self._program.limit
-        share = np.divide(left, limit, out=np.zeros_like(left), where=limit > 0)
+        share = left / self._program.measure
         floor: Whole = np.zeros((len(stacked.capacity), stacked.prompts), stacked.gain.dtype)
         if not self._simple:
             return Part(inside, undecided, share, floor)
@@ -325,4 +326,9 @@ def _mended(program: Program, selected: tuple[int, ...]) -> tuple[int, ...]:
     while kept and not program.fits(kept):
         without = [value_of(program, kept[:at] + kept[at + 1 :]) for at in range(len(kept))]
         del kept[int(np.argmax(without))]
-    return tuple(local_search(program, kept)) if kept else ()
+    left = program.limit - program.cost[:, kept].sum(axis=1)
+    room = program.open & (program.cost <= left[:, None]).all(axis=0)
+    room[kept] = False
+    if kept and (len(kept) < len(selected) or room.any()):
+        return local_search(program, kept)
+    return tuple(kept)

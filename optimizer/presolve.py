@@ -48,8 +48,10 @@ def alike(program: Program) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     if program.query_cost is not None:
         columns.append(program.query_cost)
     table = np.concatenate(columns)
-    # Equal columns have equal sums, whatever the weights; unequal ones that collide are kept apart.
-    signs = np.random.default_rng(0).random(len(table)) @ table
+    # Equal columns have equal sums whatever the weights, if they are added up in the same order.
+    signs = np.zeros(table.shape[1])
+    for weight, row in zip(np.random.default_rng(0).random(len(table)), table, strict=True):
+        signs += weight * row
     _, first, group = np.unique(signs, return_index=True, return_inverse=True)
     each = np.arange(table.shape[1])
     if len(first) == len(group) or not (table[:, first[group]] == table).all():

@@ -179,8 +179,11 @@ def _check_ranks(problem: Problem, faults: Faults) -> None:
                 f"rank_weights: number {rank + 1}, {weights[rank]:g}, is more than "
                 f"{weights[rank - 1]:g} before it; they must not rise"
             )
-    if problem.query_energy_j is not None and len({*weights} - {0.0}) > 1:
-        faults.add("rank_weights: with query_energy_j all must be equal (or 0)")
+    if problem.query_energy_j is not None and any(weights[1:]):
+        faults.add(
+            "rank_weights: with query_energy_j one expert answers a prompt, so all but the first "
+            "must be 0"
+        )
 
 
 def _check_budgets(problem: Problem, faults: Faults) -> None:

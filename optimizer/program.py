@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from updraft.optimizer.problem import Matrix, Problem
 
 _EXACT = 2.0**53
-_MOST_DECIMALS = 12
-# Costs that are no decimals of a common length are rounded up to this share of their budget.
-_ROUNDED = 2.0**-40
+_MOST_DECIMALS = 15
+# Costs that are no decimals of a common length are rounded up at this bit of the largest.
+_ROUNDED_BITS = 40
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Row:
-    """A budget: `limit` in whole multiples of 1/`scale` of the user's unit."""
+    """A budget: `limit` in whole multiples of 1/`scale` of the user's unit.
+
+    Attributes:
+        rounded: its numbers are no decimals of a common length, so costs were rounded up.
+    """
 
     name: str
     limit: float
     scale: float
+    rounded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +60,23 @@ class Program:
     open: NDArray[np.bool_]
     query_cost: Matrix | None = None
 
-    @property
+    @cached_property
     def limit(self) -> Matrix:
         """(K,), the limits of the rows."""
         return np.array([row.limit for row in self.rows], dtype=np.float64)
 
-    @property
+    @cached_property
+    def measure(self) -> Matrix:
+        """(K,), what costs are shares of: the limits, or one unit where the limit is 0."""
+        return np.maximum(self.limit, 1.0)
+
+    @cached_property
     def rounding(self) -> Matrix:
         """(K,), more whole units than a row's numbers are off what the user wrote.
 
-        Decimals become whole numbers by a power of ten; other numbers are rounded.
+        A limit of 0 and what takes nothing of it stay 0.
         """
-        scales = np.array([row.scale for row in self.rows])
-        return np.where(10.0 ** np.rint(np.log10(scales)) == scales, 0.0, 2.0)
+        return np.array([2.0 if row.rounded and row.limit else 0.0 for row in self.rows])
 
     @property
     def experts(self) -> int:
@@ -133,6 +143,11 @@ def _row(name: str, taken: Matrix, limit: float) -> tuple[Row, Matrix]:
             break
         if (whole / scale == numbers).all():
             return Row(name, float(whole[-1]), scale), whole[:-1]
-    # Never past a budget: costs up, the limit down.
-    scale = 1 / (max(limit, float(taken.max(initial=0)), 1e-300) * _ROUNDED)
-    return Row(name, float(np.floor(limit * scale)), scale), np.ceil(taken * scale)
+    # Never past a budget: costs up, the limit down; but who keeps it alone still does. Scaling by
+    # a power of two loses nothing.
+    largest = max(limit, float(taken.max(initial=0)))
+    scale = 2.0 ** (_ROUNDED_BITS - int(np.ceil(np.log2(largest))))
+    most = float(np.floor(limit * scale))
+    cost = np.ceil(taken * scale)
+    cost = np.where(taken <= limit, np.minimum(cost, most), cost)
+    return Row(name, most, scale, rounded=True), cost

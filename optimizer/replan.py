@@ -57,9 +57,10 @@ def carry(solution: Solution, old: tuple[str, ...], new: tuple[str, ...]) -> Sol
 
 
 def fits(proof: Proof, stacked: Stack) -> bool:
-    """Whether a proof speaks of the prompts and layers of this problem, in their order."""
-    shape = (len(stacked.capacity), len(stacked.group))
-    return bool(proof.points) and all(point.u.shape == shape for point in proof.points)
+    """Whether a proof speaks of as many prompts, layers and budgets as this problem has."""
+    levels, rows = (len(stacked.capacity), len(stacked.group)), (len(stacked.share),)
+    fit = (point.u.shape == levels and point.prices.shape == rows for point in proof.points)
+    return bool(proof.points) and all(fit)
 
 
 def take_up(
@@ -71,27 +72,40 @@ def take_up(
     waiting: list[Node | None] = [root]  # None: a part that no longer exists or is open already
     for at, step in enumerate(proof.tree):
         node = waiting.pop()
+        if node is not None and old.overrun[at]:
+            node = None
         if isinstance(step, Split):
-            if node is None or old.overrun[at]:
-                waiting += (None, None)
-            elif not old.free[at, step.expert : step.expert + 1].any():
-                waiting += (None, node)
-            else:
-                without, having = Node(), Node()
-                node.split, node.parts = Split(step.expert), (without, having)
-                waiting += (having, without)
-        elif isinstance(step, Fix):
-            if node is not None and closed[at]:
-                node.fix = old.fix(at, step)
-            elif node is not None:
-                search.open(node, *old.part(at), old.start(step.point))
-                node = None
-            waiting.append(node)
-        elif node is not None and not old.overrun[at]:
-            if closed[at]:
-                node.point = None if step.point is None else old.number(step.point)
-            else:
-                search.open(node, *old.part(at), old.start(step.point or 0))
+            waiting += _halves(old, at, step, node)
+            continue
+        if node is not None and not closed[at]:
+            search.open(node, *old.part(at), old.start(step.point or 0))
+            node = None
+        if isinstance(step, Fix):
+            waiting.append(_fixed(old, at, step, node))
+        elif node is not None:
+            node.point = None if step.point is None else old.number(step.point)
+
+
+def _halves(old: _Old, at: int, step: Split, node: Node | None) -> tuple[Node | None, Node | None]:
+    """The part with an expert and the one without, which is all where that one cannot be on."""
+    if node is None:
+        return None, None
+    if not old.free[at, step.expert : step.expert + 1].any():
+        return None, node
+    without, having = Node(), Node()
+    node.split, node.parts = Split(step.expert), (without, having)
+    return having, without
+
+
+def _fixed(old: _Old, at: int, step: Fix, node: Node | None) -> Node | None:
+    """The part that goes on below a fix that still holds."""
+    if node is None:
+        return None
+    if old.missing(at, step):
+        node.point = old.number(step.point)
+        return None
+    node.fix = old.fix(at, step)
+    return node
 
 
 class _Old:
@@ -117,8 +131,7 @@ class _Old:
         self.inside = inside
         self.free = allowed & fits & ~inside & ~outside
         self.overrun = gone | (left < 0).any(axis=1) | (inside & ~program.open).any(axis=1)
-        limit = program.limit
-        self._left = np.divide(left, limit, out=np.zeros_like(left), where=limit > 0)
+        self._left = left / program.measure
 
     def closed(self, target: float) -> NDArray[np.bool_]:
         """(steps,), whether a leaf's bound, or each fixed expert's opposite, is within target."""
@@ -135,13 +148,18 @@ class _Old:
         bound += (np.maximum(profit, 0) * self.free).sum(axis=1)
         closed = (bound <= target) & (at >= 0)
         for row, step in enumerate(tree):
-            if isinstance(step, Fix):
+            if isinstance(step, Fix) and not self.missing(row, step):
                 into, out = self._fixed(row, step)
                 worst = bound[row] - np.append(profit[row, into], -profit[row, out])
                 closed[row] = bool((worst <= target).all())
             elif isinstance(step, Leaf) and step.point is None and not self.overrun[row]:
                 closed[row] = self._all(row) <= target
         return closed
+
+    def missing(self, at: int, step: Fix) -> bool:
+        """Whether someone fixed inside cannot be on now: what is left is the part without them."""
+        free = self.free[at]
+        return not all(i < len(free) and free[i] for i in step.inside)
 
     def part(self, at: int) -> tuple[Experts, Experts]:
         """Who is in and who is undecided."""
@@ -164,10 +182,7 @@ class _Old:
 
     def _fixed(self, at: int, step: Fix) -> tuple[list[int], list[int]]:
         free = self.free[at]
-        return (
-            [i for i in step.inside if i < len(free) and free[i]],
-            [i for i in step.outside if i < len(free) and free[i]],
-        )
+        return list(step.inside), [i for i in step.outside if i < len(free) and free[i]]
 
     def _all(self, at: int) -> float:
         members = self.inside[at] | self.free[at]

@@ -154,8 +154,11 @@ def _meet(
     prompts = np.arange(value.shape[1])
     thrifty, lavish = thrifty.copy(), lavish.copy()
     spent = float(cost[thrifty, prompts].sum())
+    price = 0.0
     while True:
         apart = prompts[cost[lavish, prompts] > cost[thrifty, prompts]]
+        if not len(apart):  # what is beyond `left` is a rounding of its sum
+            return thrifty, lavish, price
         low, high = thrifty[apart], lavish[apart]
         low_cost, high_cost = cost[low, apart], cost[high, apart]
         low_value, high_value = value[low, apart], value[high, apart]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from time import perf_counter
@@ -102,6 +102,9 @@ def select(
     solution = _solver(solver, problem, previous)(program, time_limit_s=time_limit_s, clock=clock)
     seconds = clock() - started
     routing = route(program, solution.selected)
+    # Who answers nothing adds nothing: where there was room, it would be on for no reason.
+    answering = tuple(sorted(set(routing.shares.expert.tolist())))
+    solution = replace(solution, selected=answering)
     ids = tuple(expert.id for expert in problem.experts)
     assignment: dict[str, list[Share]] = {prompt.id: [] for prompt in problem.prompts}
     for prompt, expert, share in zip(*routing.shares, strict=True):
@@ -113,7 +116,7 @@ def select(
     proved = missing <= _PROVED * max(1.0, objective)
     everyone = value_of(program, np.flatnonzero(program.open))
     headroom = everyone - objective
-    binding = _binding(program, solution)
+    binding = _binding(program, solution, routing.price)
     return Selection(
         status="optimal" if proved else "feasible",
         selected=tuple(ids[i] for i in solution.selected),
@@ -156,12 +159,15 @@ def _nothing(problem: Problem, reason: str, seconds: float) -> Selection:
     return Selection("infeasible", (), nobody, 0.0, 0.0, 0.0, 0.0, spent, (), reason, seconds, None)
 
 
-def _binding(program: Program, solution: Solution) -> tuple[str, ...]:
+def _binding(program: Program, solution: Solution, price: float) -> tuple[str, ...]:
+    """Budgets that keep out an expert which would add something, or limit the answers."""
     selected = list(solution.selected)
     left = program.limit - program.cost[:, selected].sum(axis=1)
     outside = np.setdiff1d(np.flatnonzero(program.open), selected)
     useful = [i for i in outside if _adds(program, selected, int(i))]
     over = (program.cost[:, useful] > left[:, None]).any(axis=1)
+    if price > 0:
+        over[0] = True
     return tuple(row.name for row, is_over in zip(program.rows, over, strict=True) if is_over)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ Whole = NDArray[np.integer]
 _MOST_DECIMALS = 9
 # How far from whole a product of decimals may come out of floating point, in units.
 _ALMOST = 1e-9
+_ULPS = 4 * np.finfo(np.float64).eps
 _ROUNDED_BITS = 40
 # Values looked at before all of them: enough to tell most numbers of decimals.
 _GLANCE = 64
@@ -32,10 +32,10 @@ class Stack:
             P counts groups of like prompts here.
         count: (P,), how many prompts each group has; group: (prompts,), where each belongs.
         capacity: (layers,), how many experts of a prompt count in a layer.
-        share: (K, N), cost as a share of its limit.
-        query: (N, P), an answer's share of the limit of row 0; None where answers are free.
+        share: (K, N), cost as a share of its row's `measure`.
+        query: (N, P), an answer's share of row 0; None where answers are free.
         exact: whether `gain` is what the program says. Otherwise it is rounded up, so that every
-            bound holds, and is larger by at most one part in 2^40 of the largest gain each.
+            bound holds, and is larger by less than one part in 2^39 of the largest gain each.
     """
 
     program: Program
@@ -70,22 +70,21 @@ def stack(program: Program) -> Stack:
     steps = np.array([layer.step for layer in program.layers])
     each = program.value if len(first) == len(group) else program.value[:, first]
     values = steps[:, None, None] * each
-    unit, gain, exact = _whole(values, fine=program.query_cost is not None)
-    total = int(gain.max(initial=0)) * len(group)
+    unit, scaled, exact = _whole(values, fine=program.query_cost is not None)
+    total = int(scaled.max(initial=0)) * len(group)
     dtype = np.int32 if total < 2**31 else np.int64
-    limit = program.limit[:, None]
-    shares = np.divide(program.cost, limit, out=np.zeros_like(program.cost), where=limit > 0)
+    shares = program.cost / program.measure[:, None]
     query = None
     if program.query_cost is not None:
-        query = program.query_cost[:, first] / max(program.limit[0], 1.0)
+        query = program.query_cost[:, first] / program.measure[0]
     capacity = np.array([layer.capacity for layer in program.layers], dtype=np.int64)
     # One expert's gains side by side in memory: the descent reads them in this order.
-    gain = np.ascontiguousarray(gain, dtype=dtype)
+    gain: Whole = np.ascontiguousarray(scaled, dtype=dtype)
     count = np.bincount(group).astype(dtype)
     return Stack(program, gain, count, group, capacity, unit, shares, query, exact)
 
 
-def _whole(values: Matrix, *, fine: bool) -> tuple[Fraction, Whole, bool]:
+def _whole(values: Matrix, *, fine: bool) -> tuple[Fraction, Matrix, bool]:
     """`fine` asks for steps so small that rounding u to them costs nothing."""
     most = float(values.max(initial=0))
     glance = values.reshape(-1)[:_GLANCE]
@@ -94,12 +93,14 @@ def _whole(values: Matrix, *, fine: bool) -> tuple[Fraction, Whole, bool]:
             continue
         scaled = values * 10.0**decimals
         if _almost_whole(scaled):
-            return Fraction(1, 10**decimals), np.rint(scaled).astype(np.int64), True
+            return Fraction(1, 10**decimals), np.rint(scaled, out=scaled), True
     exponent = _ROUNDED_BITS - int(np.ceil(np.log2(most or 1.0)))
     unit = Fraction(2) ** -exponent
-    rounded = np.ceil(np.ldexp(values, exponent))
-    return unit, cast(Whole, rounded.astype(np.int64)), False
+    return unit, np.ceil(np.ldexp(values, exponent)), False
 
 
 def _almost_whole(values: Matrix) -> bool:
-    return bool((np.abs(values - np.rint(values)) <= _ALMOST).all())
+    off = np.abs(values - np.rint(values))
+    if float(off.max(initial=0)) <= _ALMOST:
+        return True
+    return bool((off <= _ALMOST + _ULPS * np.abs(values)).all())

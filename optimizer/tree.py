@@ -54,21 +54,21 @@ class Points:
     def slack(self) -> float:
         """By how much a bound may be off, in units, because costs were rounded up to whole ones."""
         program = self.stack.program
-        limit = np.where(program.limit > 0, program.limit, 1)
-        off = program.rounding / limit * (1 + program.experts)
+        off = program.rounding / program.measure * (1 + program.experts)
         return max((float(prices @ off) for _, prices in self.kept), default=0.0)
 
     def publish(self) -> tuple[Point, ...]:
         """Return them per prompt of the problem, priced per whole unit of cost."""
-        limit = self.stack.program.limit
-        scale = np.where(limit > 0, float(self.stack.unit) / np.where(limit > 0, limit, 1), 0)
+        scale = float(self.stack.unit) / self.stack.program.measure
         group = self.stack.group if self.stack.grouped else slice(None)
-        return tuple(Point(u[:, group], prices * scale) for u, prices in self.kept)
+        rows = len(self.kept), len(scale)
+        prices = np.array([prices for _, prices in self.kept]).reshape(rows) * scale
+        return tuple(Point(u[:, group], at) for (u, _), at in zip(self.kept, prices, strict=True))
 
     def adopt(self, proof: Proof) -> list[tuple[Whole, Matrix]]:
         """Read the points of an earlier proof: u in this stack's units, per group of prompts."""
         stacked = self.stack
-        scale = stacked.program.limit / float(stacked.unit)
+        scale = stacked.program.measure / float(stacked.unit)
         first = np.zeros(len(stacked.count), dtype=np.intp)
         first[stacked.group] = np.arange(len(stacked.group))
         group = first if stacked.grouped else slice(None)

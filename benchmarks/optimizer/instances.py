@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from updraft.optimizer.problem import Budgets, Expert, LatencyMode, Matrix, Problem, Prompt
 
-Kind = Literal["structured", "uniform", "sparse", "unsaturated"]
+Kind = Literal["structured", "uniform", "sparse", "unsaturated", "flat"]
 
 CATEGORIES = ("chat", "code", "math", "translation")
 # Serial delays: the share of all experts' sum. Side by side: the share of experts in time.
@@ -97,13 +97,10 @@ def structured(experts: int, prompts: int, rng: Generator) -> Draw:
 
 
 def uniform(experts: int, prompts: int, rng: Generator) -> Draw:
-    """Quality and costs without any structure: the weakest relaxation, so the worst case."""
-    return Draw(
-        rng.random((prompts, experts)),
-        rng.integers(len(CATEGORIES), size=prompts),
-        rng.uniform(1, 10, experts),
-        rng.uniform(10, 100, (experts, len(CATEGORIES))),
-    )
+    """Quality without any structure, so that relaxations are weak; costs grow with size."""
+    category = rng.integers(len(CATEGORIES), size=prompts)
+    quality = rng.random((prompts, experts))
+    return Draw(quality, category, *_taken_by(rng.lognormal(0, 0.8, experts), rng))
 
 
 def sparse(experts: int, prompts: int, rng: Generator) -> Draw:
@@ -111,6 +108,18 @@ def sparse(experts: int, prompts: int, rng: Generator) -> Draw:
     answers = rng.random((prompts, experts)) < 0.08
     drawn = uniform(experts, prompts, rng)
     return drawn._replace(quality=(0.3 + 0.7 * drawn.quality) * answers)
+
+
+def flat(experts: int, prompts: int, rng: Generator) -> Draw:
+    """Quality and every cost drawn apart from each other: the worst case of any bound we know.
+
+    No fleet is like it: experts are as good as interchangeable.
+    """
+    drawn = uniform(experts, prompts, rng)
+    return drawn._replace(
+        energy_j=rng.uniform(1, 10, experts),
+        latency_ms=rng.uniform(10, 100, (experts, len(CATEGORIES))),
+    )
 
 
 def unsaturated(experts: int, prompts: int, rng: Generator) -> Draw:
@@ -154,4 +163,5 @@ DRAWS: dict[Kind, Callable[[int, int, Generator], Draw]] = {
     "uniform": uniform,
     "sparse": sparse,
     "unsaturated": unsaturated,
+    "flat": flat,
 }

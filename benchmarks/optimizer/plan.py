@@ -10,7 +10,9 @@ from updraft.benchmarks.optimizer.instances import Kind
 
 TierName = Literal["quick", "default", "long"]
 
+# What figures are promised for. The worst case, `FLAT`, is measured beside them.
 KINDS: tuple[Kind, ...] = ("structured", "uniform", "sparse", "unsaturated")
+FLAT: Kind = "flat"
 # Of all experts' energy.
 SHARES = (0.1, 0.25, 0.5)
 SEEDS = 5
@@ -39,7 +41,7 @@ class Rival:
     seeds: int
     limit_s: float
     shares: tuple[float, ...] = (0.25,)
-    kinds: tuple[Kind, ...] = ("structured", "uniform")
+    kinds: tuple[Kind, ...] = ("structured", "uniform", "flat")
 
     def runs(self, case: Case) -> bool:
         """Whether it is one of its instances."""
@@ -160,12 +162,14 @@ TIERS: dict[TierName, Tier] = {
         "default",
         equality=1200,
         contests=(
-            Contest(20, 1000, KINDS, 1, _rivals(1, 1, 10)),
-            Contest(30, 1000, KINDS, 2, _rivals(1, 0, 10)),
-            Contest(50, 1000, KINDS, 3, _rivals(2, 1, 20)),
-            Contest(60, 1000, _BOTH, 4, _rivals(1, 0, 10)),
+            Contest(20, 1000, (*KINDS, FLAT), 2, _rivals(1, 1, 10)),
+            Contest(30, 1000, (*KINDS, FLAT), 4, _rivals(1, 0, 10)),
+            Contest(50, 1000, KINDS, 6, _rivals(2, 1, 20)),
+            Contest(60, 1000, _BOTH, 6, _rivals(1, 0, 10)),
             Contest(100, 1000, _BOTH, 10, _rivals(1, 0, 10)),
-            Contest(100, 200, ("uniform",), 5, _rivals(2, 1, 10)),
+            Contest(100, 200, ("uniform",), 6, _rivals(2, 1, 10)),
+            Contest(100, 200, (FLAT,), 6, _rivals(1, 0, 20), shares=(0.25,), seeds=3),
+            Contest(50, 1000, (FLAT,), 6, _rivals(1, 0, 20), shares=(0.25,), seeds=2),
         ),
         large=Large(5000, 2000, SHARES, SEEDS),
         growth=Growth((1000, 2000, 5000, 10000), 500, seeds=2),
@@ -178,7 +182,7 @@ TIERS: dict[TierName, Tier] = {
         equality=5000,
         contests=(
             *(
-                Contest(experts, 1000, KINDS, 110, _everywhere(_rivals(SEEDS, 1, 110)))
+                Contest(experts, 1000, (*KINDS, FLAT), 110, _everywhere(_rivals(SEEDS, 1, 110)))
                 for experts in (20, 30, 50, 60)
             ),
             Contest(100, 1000, KINDS, 10, _everywhere(_rivals(2, 1, 110))),

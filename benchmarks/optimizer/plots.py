@@ -70,8 +70,12 @@ def _time(folder: Path, heats: Sequence[Heat]) -> str:
         for number, name in enumerate(_SOLVERS):
             _solver_line(axes, here, name, number)
         axes.set(title=kind, xlabel="experts", yscale="log")
-    panels[0][0].set_ylabel(f"CPU seconds (median), {_PROMPTS} prompts, energy {_SHARE:.0%}")
-    handles = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
+    panels[0][0].set_ylabel(f"CPU seconds, {_PROMPTS} prompts, energy {_SHARE:.0%}", fontsize=8)
+    handles = {
+        name: handle
+        for axes in panels[0]
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     panels[0][-1].legend(
         handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5),
         title="hollow: out of time", fontsize=7,
@@ -89,11 +93,12 @@ def _solver_line(axes: Axes, heats: Sequence[Heat], name: str, number: int) -> N
     sizes = sorted(by_size)
     seconds = [max(1e-4, median(run.seconds for run in by_size[size])) for size in sizes]
     colour, style = _COLOURS[number], "-" if name == OURS else "--"
-    axes.plot(sizes, seconds, style, color=colour, label=name)
+    axes.plot(sizes, seconds, style, color=colour)
+    axes.plot([], [], style + _MARKERS[number], color=colour, label=name)
     for size, second in zip(sizes, seconds, strict=True):
         proved = all(run.proved for run in by_size[size])
         axes.plot(
-            size, second, _MARKERS[number], color=colour, label=name,
+            size, second, _MARKERS[number], color=colour,
             markerfacecolor=colour if proved else "white",
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from updraft.benchmarks import gate_regret
 from updraft.benchmarks.optimizer import contests, equality, large, replanning
 from updraft.benchmarks.optimizer.clock import timed
 from updraft.benchmarks.optimizer.instances import instance
-from updraft.benchmarks.optimizer.plan import CP_SAT, Frontiers, Tier, Track
+from updraft.benchmarks.optimizer.plan import CP_SAT, KINDS, Frontiers, Tier, Track
 from updraft.benchmarks.optimizer.results import Results, Setting
 from updraft.benchmarks.optimizer.rivals import rivals
 from updraft.optimizer import exact, greedy
@@ -75,12 +75,16 @@ def measure(tier: Tier, cp_sat_python: Path | None, console: Console) -> Results
 
 
 def _warm_up() -> float:
-    """Solve something small, so that what is compiled once is compiled before it is timed."""
-    program = formulate(instance("uniform", 12, 40, 0.25, seed=0))
+    """Solve something small of each kind; return what it took longer than a second time.
+
+    What is compiled once is compiled before anything is timed.
+    """
+    programs = [formulate(instance(kind, 20, 500, 0.25, seed=0)) for kind in KINDS]
 
     def act() -> None:
-        exact.solve(program, time_limit_s=None, clock=process_time)
-        greedy.solve(program, time_limit_s=None, clock=process_time)
+        for program in programs:
+            exact.solve(program)
+            greedy.solve(program)
 
     first_s, _ = timed(act)
     again_s, _ = timed(act)

@@ -20,6 +20,7 @@ from updraft.benchmarks.optimizer.plan import (
     BENDERS,
     CBC,
     CP_SAT,
+    FLAT,
     HIGHS,
     KINDS,
     OURS,
@@ -112,7 +113,8 @@ def test_the_full_tiers_measure_what_the_figures_ask_for():
         assert tier.equality >= 1000
         sizes = {(c.experts, c.prompts) for c in tier.contests}
         assert sizes >= {(n, 1000) for n in (20, 30, 50, 60, 100)} | {(100, 200)}
-        assert all(c.seeds >= 5 and c.shares == (0.1, 0.25, 0.5) for c in tier.contests)
+        promised = [c for c in tier.contests if c.kinds != (FLAT,)]
+        assert all(c.seeds >= 5 and c.shares == (0.1, 0.25, 0.5) for c in promised)
         assert {r.name for c in tier.contests for r in c.rivals} == {HIGHS, BENDERS, CBC, CP_SAT}
         assert (tier.large.experts, tier.large.prompts) == (5000, 2000)
         assert tier.large.seeds >= 5

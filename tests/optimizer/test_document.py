@@ -46,7 +46,7 @@ def _problems(draw):
 
     asked = [name for name in {prompt.category for prompt in prompts} if draw(st.booleans())]
     answers_cost = draw(st.booleans())
-    ranks = draw(st.integers(1, shape[1]))
+    ranks = 1 if answers_cost else draw(st.integers(1, shape[1]))
     falling = sorted((draw(_numbers) for _ in range(ranks)), reverse=True)
     return Problem(
         experts,
@@ -57,7 +57,7 @@ def _problems(draw):
             {name: draw(_numbers) for name in asked},
             {name: draw(_numbers) for name in resources},
         ),
-        (1.0,) * ranks if answers_cost or falling[0] == 0 else tuple(falling),
+        tuple(falling) if falling[0] else (1.0,) * ranks,
         draw(st.sampled_from(["parallel", "serial"])),
         draw(st.sampled_from(["lenient", "strict"])),
         matrix() if answers_cost else None,

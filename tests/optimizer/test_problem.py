@@ -122,12 +122,13 @@ def test_rank_weights_do_not_rise_and_the_first_counts(problem):
         ]
 
 
-def test_where_answers_cost_energy_ranks_count_the_same(problem):
+def test_where_answers_cost_energy_one_expert_answers(problem):
     energy = np.ones((4, 3))
     assert faults_of(problem, rank_weights=(1.0, 0.5), query_energy_j=energy) == [
-        "rank_weights: with query_energy_j all must be equal (or 0)"
+        "rank_weights: with query_energy_j one expert answers a prompt, so all but the first "
+        "must be 0"
     ]
-    assert replace(problem, rank_weights=(0.5, 0.5, 0.0), query_energy_j=energy).query_energy_j is (
+    assert replace(problem, rank_weights=(0.5, 0.0), query_energy_j=energy).query_energy_j is (
         energy
     )
 
