@@ -40,10 +40,15 @@ _KEPT_ON = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True)
 class Picked:
-    """What greedy picked, in that order, and how many times it worked out an expert's gain."""
+    """What greedy picked, in that order, and how many times it worked out an expert's gain.
+
+    Attributes:
+        single: the expert that alone adds most to what greedy began with.
+    """
 
     selected: tuple[int, ...]
     evaluations: int
+    single: tuple[int, ...]
 
 
 def solve(
@@ -64,7 +69,7 @@ def solve(
     deadline = np.inf if time_limit_s is None else clock() + time_limit_s
     worth = value_of if program.query_cost is None else _routed
     quick = program.query_cost is not None or len(usable(program)) <= _SWAPPED
-    best = warm_start(program) if quick else lazy_greedy(program).selected
+    best = warm_start(program) if quick else _by_cost(program)
     objective = worth(program, best)
     bound = minimise(program, best, objective)
     for attempt in _guided(program, bound):
@@ -108,7 +113,9 @@ def lazy_greedy(
     best = _Best(program, selected)
     experts = np.setdiff1d(usable(program) if among is None else among, selected)
     evaluations = len(experts)
-    rates = surplus(program, experts, best.counting) / unit[experts]
+    gains = surplus(program, experts, best.counting)
+    single = (int(experts[gains.argmax()]),) if len(experts) else ()
+    rates = gains / unit[experts]
     heap = [(-rate, i) for rate, i in zip(rates.tolist(), experts.tolist(), strict=True) if rate]
     heapq.heapify(heap)
     fresh: set[int] = set()  # whose gain is that with what is selected now
@@ -137,7 +144,7 @@ def lazy_greedy(
             heapq.heappush(heap, (-rate, expert))
             fresh.add(expert)
         at_once = _MOST_AT_ONCE
-    return Picked(tuple(selected), evaluations)
+    return Picked(tuple(selected), evaluations, single)
 
 
 def largest_share(program: Program) -> Matrix:
@@ -168,6 +175,12 @@ class _Best:
             rest, row[:] = np.minimum(row, rest), np.maximum(row, rest)
         for layer, counting in zip(self.program.layers, self.counting, strict=True):
             np.multiply(self.values[layer.capacity - 1], layer.step, out=counting)
+
+
+def _by_cost(program: Program) -> tuple[int, ...]:
+    """Greedy per share of a budget, or the best expert alone: neither may be far off by itself."""
+    picked = lazy_greedy(program)
+    return max(picked.selected, picked.single, key=lambda selected: value_of(program, selected))
 
 
 def _first(program: Program) -> list[tuple[int, ...]]:

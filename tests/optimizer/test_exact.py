@@ -26,12 +26,12 @@ def checked(problem, program, solution):
     return check(made["document"](problem), document)
 
 
-def is_best(problem):
+def is_best(problem, within=1e-9):
     """Tell that the solver finds what brute force finds, and proves it."""
     program = formulate(problem)
     solution = exact.solve(program)
     best = brute.solve(program).objective
-    little = 1e-9 * max(1.0, best)
+    little = within * max(1.0, best)
     assert program.fits(list(solution.selected))
     assert program.open[list(solution.selected)].all()
     assert solution.objective == pytest.approx(best, rel=1e-9, abs=1e-9)
@@ -60,7 +60,8 @@ def test_it_finds_what_brute_force_finds_and_proves_it(problem):
 @settings(max_examples=120, deadline=None)
 @given(problem=problems(experts=6, prompts=12, ranks=[(1.0,), (2.5,)], query=True))
 def test_it_finds_what_brute_force_finds_where_answers_cost_energy(problem):
-    is_best(problem)
+    # Energy is split between experts and answers in floating point.
+    is_best(problem, within=1e-7)
 
 
 @pytest.mark.parametrize("seed", range(4))

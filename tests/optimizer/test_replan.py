@@ -201,6 +201,16 @@ def test_who_is_too_slow_by_now_is_no_longer_on(seed, ranks):
     replanned(before, warm)
 
 
+def test_who_may_not_be_on_any_more_is_left_out_though_there_is_room():
+    program = formulate(hard_problem(0, 6, 8, share=1.0))
+    previous = exact.solve(program)
+    assert previous.selected == (0, 1, 2, 3, 4, 5)
+    value, open_ = program.value.copy(), program.open.copy()
+    value[2], open_[2] = 0, False
+    warm = exact.solve(replace(program, value=value, open=open_), warm=previous)
+    assert warm.selected == (0, 1, 3, 4, 5)
+
+
 def test_changes_may_follow_one_another():
     problem = hard_problem(3, 11, 40)
     selection = select(problem)
