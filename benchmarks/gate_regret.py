@@ -26,9 +26,9 @@ from rich.console import Console
 from updraft.benchmarks.gate_prompts import Matrix, Prompts, draw_prompts
 from updraft.benchmarks.gate_results import Row, Trained, failures_of, gate_table, regret_table
 from updraft.benchmarks.measures.report import Section, terminal
-from updraft.optimizer.features import TextFeatures
-from updraft.optimizer.gate import Gate, Layer, apply, masked_softmax
-from updraft.optimizer.gate_fit import fit_gate, score, start_head, train_head
+from updraft.optimizer.gate.features import TextFeatures
+from updraft.optimizer.gate.fit import fit_gate, score, start_head, train_head
+from updraft.optimizer.gate.gate import Gate, Layer, apply, masked_softmax
 
 EXPERTS = 6
 SEEDS = (0, 1, 2, 3, 4)

@@ -122,7 +122,7 @@ def check(
 
     Give the options that the selection was made with. The exit code is 1 when it does not hold.
     """
-    from updraft.optimizer.check import check as check_certificate
+    from updraft.optimizer.certificates.check import check as check_certificate
 
     source = Source(problem, quality, energy_j, answer_cost_as is not None)
     document, _ = read_problem(source)
@@ -167,8 +167,8 @@ def frontier(
         raise RuntimeMissing("matplotlib is not installed: pip install 'updraft[bench]'")
     _, read = read_problem(Source(problem, quality, energy_j, answer_cost_as is not None))
     from updraft.cli.frontier_plot import draw
-    from updraft.optimizer import exact, greedy
     from updraft.optimizer.frontier import Axis, frontier
+    from updraft.optimizer.solvers import exact, greedy
 
     solvers = {"ours": exact.solve, "greedy": greedy.solve}
     shares = [number / points for number in range(1, points + 1)]

@@ -12,14 +12,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from updraft.errors import ProblemError
-from updraft.optimizer import brute, exact, greedy, mip, replan
-from updraft.optimizer.certificate import certificate
+from updraft.optimizer.certificates.certificate import certificate
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Problem
 from updraft.optimizer.program import Program, formulate
 from updraft.optimizer.reasons import why_not, why_so
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Solution, Solver
+from updraft.optimizer.solvers import brute, exact, greedy, mip, replan
 
 SolverName = Literal["exact", "greedy", "pulp-cbc", "pulp-highs", "brute"]
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)

@@ -10,7 +10,6 @@ from numpy.random import Generator
 from updraft.benchmarks.optimizer import ours
 from updraft.benchmarks.optimizer.instances import CATEGORIES, integral
 from updraft.models.card import Table
-from updraft.optimizer import brute
 from updraft.optimizer.problem import (
     Budgets,
     Expert,
@@ -20,6 +19,7 @@ from updraft.optimizer.problem import (
     Prompt,
 )
 from updraft.optimizer.program import formulate
+from updraft.optimizer.solvers import brute
 
 # Mostly few experts: brute force doubles with each.
 _EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18)

@@ -15,9 +15,9 @@ from updraft.benchmarks.optimizer.instances import Kind, instance
 from updraft.benchmarks.optimizer.outcome import gap, headroom_gap
 from updraft.benchmarks.optimizer.plan import KINDS, Case, Growth, Large, Track
 from updraft.models.card import Table
-from updraft.optimizer import dual, greedy
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.program import Program, formulate
+from updraft.optimizer.solvers import dual, greedy
 
 # Where greedy has most to do.
 _GROWTH_KIND: Kind = "uniform"

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from updraft.benchmarks.optimizer.clock import timed
 from updraft.benchmarks.optimizer.outcome import Outcome
 from updraft.benchmarks.optimizer.plan import OURS
-from updraft.optimizer import exact
-from updraft.optimizer.certificate import certificate
-from updraft.optimizer.check import check
+from updraft.optimizer.certificates.certificate import certificate
+from updraft.optimizer.certificates.check import check
 from updraft.optimizer.document import document_of
 from updraft.optimizer.problem import Problem
 from updraft.optimizer.program import Program
 from updraft.optimizer.solution import Solution
+from updraft.optimizer.solvers import exact
 
 # What "optimal" means.
 _TOLERANCE = 1e-9

@@ -14,8 +14,8 @@ from updraft.benchmarks.optimizer.plan import Case, Replanning, Track
 from updraft.models.card import Table
 from updraft.optimizer.problem import Problem
 from updraft.optimizer.program import formulate
-from updraft.optimizer.replan import carry
 from updraft.optimizer.solution import Solution
+from updraft.optimizer.solvers.replan import carry
 
 # Of its energy budget, what a plan has after the change.
 _CUT = 0.95

@@ -23,8 +23,8 @@ from updraft.benchmarks.optimizer.clock import children_cpu_s, timed
 from updraft.benchmarks.optimizer.outcome import Outcome
 from updraft.benchmarks.optimizer.plan import BENDERS, CBC, CP_SAT, HIGHS
 from updraft.errors import RuntimeMissing
-from updraft.optimizer import mip
 from updraft.optimizer.program import Program
+from updraft.optimizer.solvers import mip
 
 # A MILP solver proves within its tolerances only.
 _TOLERANCE = 1e-6

@@ -18,9 +18,9 @@ from updraft.benchmarks.optimizer.instances import instance
 from updraft.benchmarks.optimizer.plan import CP_SAT, KINDS, Frontiers, Tier, Track
 from updraft.benchmarks.optimizer.results import Results, Setting
 from updraft.benchmarks.optimizer.rivals import rivals
-from updraft.optimizer import exact, greedy
 from updraft.optimizer.frontier import FrontierPoint, frontier
 from updraft.optimizer.program import formulate
+from updraft.optimizer.solvers import exact, greedy
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from updraft.optimizer import brute, exact, greedy
-from updraft.optimizer.certificate import FORMAT, certificate
-from updraft.optimizer.check import check
+from updraft.optimizer.certificates.certificate import FORMAT, certificate
+from updraft.optimizer.certificates.check import check
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
 from updraft.optimizer.program import formulate
+from updraft.optimizer.solvers import brute, exact, greedy
 
 made = runpy.run_path(str(Path(__file__).with_name("problems.py")))
 hard_problem, as_json, document = made["hard_problem"], made["as_json"], made["document"]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.errors import ProblemError
-from updraft.optimizer import check as check_module
-from updraft.optimizer.check import FORMAT, check
+from updraft.optimizer.certificates import check as check_module
+from updraft.optimizer.certificates.check import FORMAT, check
 
 # By hand: three experts, two prompts; the best of one joule is {b, c}, worth 17/10.
 
@@ -437,6 +437,9 @@ def test_it_knows_nothing_of_the_solver():
             elif isinstance(node, ast.Import):
                 names.update(alias.name for alias in node.names)
     ours = {name for name in names if name.startswith("updraft")}
-    assert ours <= {"updraft.errors", *(f"updraft.optimizer.{path.stem}" for path in own)}
+    assert ours <= {
+        "updraft.errors",
+        *(f"updraft.optimizer.certificates.{path.stem}" for path in own),
+    }
     others = {name.partition(".")[0] for name in names - ours}
     assert others <= {*sys.stdlib_module_names, "numpy"}

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer import check_bounds
-from updraft.optimizer.check import FORMAT, check
-from updraft.optimizer.check_document import read, whole
+from updraft.optimizer.certificates import check_bounds
+from updraft.optimizer.certificates.check import FORMAT, check
+from updraft.optimizer.certificates.check_document import read, whole
 
 UNIT = Fraction(1, 8)
 LITTLE = Fraction(1, 10**60)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.errors import ProblemError
-from updraft.optimizer.cover import maximise, oracle_of
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.program import Layer, Program, Row
+from updraft.optimizer.solvers.cover import maximise, oracle_of
 
 seeds = st.integers(0, 2**32 - 1)
 

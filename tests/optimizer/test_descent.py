@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer import descent
-from updraft.optimizer.descent import Pace, Part, Start
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.program import Layer, Program, Row
 from updraft.optimizer.routing import route
-from updraft.optimizer.stack import stack
+from updraft.optimizer.solvers import descent
+from updraft.optimizer.solvers.descent import Pace, Part, Start
+from updraft.optimizer.solvers.stack import stack
 
 ONE = (Layer(1, 1.0),)
 LAYERS = [ONE, (Layer(1, 0.5), Layer(3, 0.25)), (Layer(2, 2.0),)]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer.dual import minimise, surplus, thresholds, usable
-from updraft.optimizer.greedy import lazy_greedy
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
 from updraft.optimizer.program import Layer, Program, Row, formulate
 from updraft.optimizer.routing import route
+from updraft.optimizer.solvers.dual import minimise, surplus, thresholds, usable
+from updraft.optimizer.solvers.greedy import lazy_greedy
 
 RANKED = [(Layer(1, 1.0),), (Layer(1, 2.0), Layer(3, 1.0)), (Layer(2, 0.5),)]
 

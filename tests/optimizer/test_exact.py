@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from updraft.optimizer import brute, exact
-from updraft.optimizer.certificate import certificate
-from updraft.optimizer.check import check
+from updraft.optimizer.certificates.certificate import certificate
+from updraft.optimizer.certificates.check import check
 from updraft.optimizer.program import Layer, Program, Row, formulate
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Leaf, Split
+from updraft.optimizer.solvers import brute, exact
 
 made = runpy.run_path(str(Path(__file__).with_name("problems.py")))
 problems, hard_problem = made["problems"], made["hard_problem"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from updraft.benchmarks.optimizer.instances import CATEGORIES, instance
-from updraft.optimizer import brute
 from updraft.optimizer.frontier import (
     BEST_SINGLE,
     RANDOM,
@@ -20,6 +19,7 @@ from updraft.optimizer.frontier import (
 )
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.program import formulate
+from updraft.optimizer.solvers import brute
 
 SHARES = (0.05, 0.2, 0.5, 1.0)
 METHODS = ("exact", BEST_SINGLE, TOP_QUALITY, RANDOM)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from updraft.errors import ProblemError
-from updraft.optimizer.features import TextFeatures
-from updraft.optimizer.gate import Gate, Layer, masked_softmax
-from updraft.optimizer.gate_fit import fit_calibration, fit_gate, score
-from updraft.optimizer.lbfgs import minimise
+from updraft.optimizer.gate.features import TextFeatures
+from updraft.optimizer.gate.fit import fit_calibration, fit_gate, score
+from updraft.optimizer.gate.gate import Gate, Layer, masked_softmax
+from updraft.optimizer.gate.lbfgs import minimise
 
 FROZEN_ROW = [0.3086067, 0.6172134, -0.6172134, 0.0, 0.3086067, 0.0, 0.1543034, 0.1543034]
 IDS = ("ant", "bee", "cat", "dog")

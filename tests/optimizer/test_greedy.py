@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer.greedy import largest_share, lazy_greedy, solve, warm_start
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.program import Layer, Program, Row
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Leaf
-from updraft.optimizer.swaps import local_search
+from updraft.optimizer.solvers.greedy import largest_share, lazy_greedy, solve, warm_start
+from updraft.optimizer.solvers.swaps import local_search
 
 ONE = (Layer(1, 1.0),)
 # Rank weights (3, 1, 1) and (2, 2) as layers.

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer import brute, exact
-from updraft.optimizer.presolve import alike, dominated
 from updraft.optimizer.program import Layer, Program, Row
-from updraft.optimizer.stack import stack
+from updraft.optimizer.solvers import brute, exact
+from updraft.optimizer.solvers.presolve import alike, dominated
+from updraft.optimizer.solvers.stack import stack
 
 ONE = (Layer(1, 1.0),)
 RANKED = [ONE, (Layer(1, 2.0), Layer(3, 1.0)), (Layer(2, 2.0),)]

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer import exact
-from updraft.optimizer.check import check
+from updraft.optimizer.certificates.check import check
 from updraft.optimizer.problem import Expert
 from updraft.optimizer.program import formulate
-from updraft.optimizer.replan import carry, fits
 from updraft.optimizer.select import select
 from updraft.optimizer.solution import Fix, Leaf, Point, Proof, Solution, Split
-from updraft.optimizer.stack import stack
+from updraft.optimizer.solvers import exact
+from updraft.optimizer.solvers.replan import carry, fits
+from updraft.optimizer.solvers.stack import stack
 
 made = runpy.run_path(str(Path(__file__).with_name("problems.py")))
 problems, hard_problem = made["problems"], made["hard_problem"]

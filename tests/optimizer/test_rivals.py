@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.errors import ProblemError
-from updraft.optimizer import brute, mip
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
 from updraft.optimizer.program import Layer, Program, Row, formulate
 from updraft.optimizer.routing import route
+from updraft.optimizer.solvers import brute, mip
 
 RANK_WEIGHTS = [(1.0,), (2.0, 1.0), (1.0, 1.0), (4.0, 2.0, 1.0), (3.0, 0.0), (1.0, 1.0, 0.0)]
 RIVALS = list(itertools.product(["highs", "cbc"], ["plain", "benders"]))
@@ -251,7 +251,7 @@ def test_a_missing_extra_is_named(engine, module):
         f"import sys; sys.modules[{module!r}] = None\n"
         "import numpy as np\n"
         "from updraft.errors import RuntimeMissing\n"
-        "from updraft.optimizer import mip\n"
+        "from updraft.optimizer.solvers import mip\n"
         "from updraft.optimizer.program import Layer, Program\n"
         "one = Program(np.ones((1, 1)), (Layer(1, 1.0),), np.zeros((0, 1)), (), np.ones(1, bool))\n"
         "try:\n"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.errors import ProblemError
-from updraft.optimizer.check import check
+from updraft.optimizer.certificates.check import check
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
 from updraft.optimizer.select import SOLVERS, Share, select
 

@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.descent import Start, worths
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.solution import Fix, Leaf, Proof, Solution, Split
-from updraft.optimizer.stack import Stack
-from updraft.optimizer.tree import Node, Points
+from updraft.optimizer.solvers.descent import Start, worths
+from updraft.optimizer.solvers.stack import Stack
+from updraft.optimizer.solvers.tree import Node, Points
 
 Experts = NDArray[np.int64]
 
@@ -113,7 +113,7 @@ class _Old:
 
     Attributes:
         inside: (steps, N), who is in; free: (steps, N), who is undecided and fits beside them.
-        overrun: (steps,), whether those that are in overrun a budget or are gone.
+        overrun: (steps,), whether those that are in overrun a budget or may not be on.
     """
 
     def __init__(self, stacked: Stack, points: Points, proof: Proof, undecided: Experts) -> None:
@@ -121,7 +121,7 @@ class _Old:
         self._adopted = points.adopt(proof)
         self._numbers: dict[int, int] = {}
         program = stacked.program
-        inside, outside, gone = _sides(proof, program.experts)
+        inside, outside = _sides(proof, program.experts)
         left = program.limit - inside @ program.cost.T
         allowed = np.zeros(program.experts, dtype=bool)
         allowed[undecided] = True
@@ -130,7 +130,7 @@ class _Old:
             fits &= cost <= left[:, row : row + 1]
         self.inside = inside
         self.free = allowed & fits & ~inside & ~outside
-        self.overrun = gone | (left < 0).any(axis=1) | (inside & ~program.open).any(axis=1)
+        self.overrun = (left < 0).any(axis=1) | (inside & ~program.open).any(axis=1)
         self._left = left / program.measure
 
     def closed(self, target: float) -> NDArray[np.bool_]:
@@ -190,21 +190,17 @@ class _Old:
         return worth / float(self._stack.unit)
 
 
-def _sides(
-    proof: Proof, experts: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Who is in and who is out at each step, (steps, N) each, and where someone in is gone."""
+def _sides(proof: Proof, experts: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who is in and who is out at each step, (steps, N) each."""
     inside = np.zeros((len(proof.tree), experts), dtype=bool)
     outside = np.zeros_like(inside)
-    gone = np.zeros(len(proof.tree), dtype=bool)
     waiting: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())]
     for at, step in enumerate(proof.tree):
         into, out = waiting.pop()
         inside[at, [i for i in into if i < experts]] = True
         outside[at, [i for i in out if i < experts]] = True
-        gone[at] = any(i >= experts for i in into)
         if isinstance(step, Split):
             waiting += (((*into, step.expert), out), (into, (*out, step.expert)))
         elif isinstance(step, Fix):
             waiting.append(((*into, *step.inside), (*out, *step.outside)))
-    return inside, outside, gone
+    return inside, outside

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.check_bounds import Bounds
-from updraft.optimizer.check_claims import (
+from updraft.optimizer.certificates.check_bounds import Bounds
+from updraft.optimizer.certificates.check_claims import (
     Refused,
     above,
     experts_of,
@@ -21,7 +21,7 @@ from updraft.optimizer.check_claims import (
     refuse,
     show,
 )
-from updraft.optimizer.check_document import Asked, read
+from updraft.optimizer.certificates.check_document import Asked, read
 
 FORMAT = "updraft-certificate-1"
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.check_claims import above, listed, quoted, rational, refuse
-from updraft.optimizer.check_document import ROOM, Asked, Whole
+from updraft.optimizer.certificates.check_claims import above, listed, quoted, rational, refuse
+from updraft.optimizer.certificates.check_document import ROOM, Asked, Whole
 
 _BLOCK = 2**16  # numbers that stay in a core's cache
 

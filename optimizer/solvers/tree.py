@@ -9,7 +9,7 @@ import numpy as np
 
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.solution import Fix, Leaf, Point, Proof, Split, Step
-from updraft.optimizer.stack import Stack, Whole
+from updraft.optimizer.solvers.stack import Stack, Whole
 
 
 @dataclass(slots=True)

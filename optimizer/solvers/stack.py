@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.presolve import alike
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
+from updraft.optimizer.solvers.presolve import alike
 
 Whole = NDArray[np.integer]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from updraft.errors import ProblemError
-from updraft.optimizer.features import TextFeatures
+from updraft.optimizer.gate.features import TextFeatures
 from updraft.optimizer.problem import Matrix
 
 Mask = NDArray[np.bool_]

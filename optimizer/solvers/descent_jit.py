@@ -6,9 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from updraft.optimizer.descent import BEND, FLAT, HEADWAY, SHORTEST, SHRINK, STALL
 from updraft.optimizer.problem import Matrix
-from updraft.optimizer.stack import Whole
+from updraft.optimizer.solvers.descent import BEND, FLAT, HEADWAY, SHORTEST, SHRINK, STALL
+from updraft.optimizer.solvers.stack import Whole
 
 Single = NDArray[np.float32]
 

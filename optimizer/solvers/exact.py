@@ -17,17 +17,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.descent import Pace, Part, Start, descend
-from updraft.optimizer.greedy import local_search, warm_start
 from updraft.optimizer.objective import value_of
-from updraft.optimizer.presolve import dominated
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
-from updraft.optimizer.replan import fits, take_up
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Fix, Leaf, Proof, Solution, Split
-from updraft.optimizer.stack import Stack, Whole, stack
-from updraft.optimizer.tree import Node, Points
+from updraft.optimizer.solvers.descent import Pace, Part, Start, descend
+from updraft.optimizer.solvers.greedy import local_search, warm_start
+from updraft.optimizer.solvers.presolve import dominated
+from updraft.optimizer.solvers.replan import fits, take_up
+from updraft.optimizer.solvers.stack import Stack, Whole, stack
+from updraft.optimizer.solvers.tree import Node, Points
 
 Experts = NDArray[np.int64]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.optimizer.problem import Matrix
-from updraft.optimizer.stack import Stack, Whole
+from updraft.optimizer.solvers.stack import Stack, Whole
 
 # Steps without headway before the step length shrinks, by how much, and when to give up.
 STALL = 5
@@ -133,7 +133,7 @@ def _small(stack: Stack) -> bool:
 def _compiled() -> ModuleType | None:
     if find_spec("numba") is None:
         return None
-    return import_module("updraft.optimizer.descent_jit")
+    return import_module("updraft.optimizer.solvers.descent_jit")
 
 
 def _descend(stack: Stack, part: Part, start: Start, target: float, pace: Pace) -> Descent:

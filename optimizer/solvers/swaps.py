@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.optimizer.dual import Indices, usable
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
+from updraft.optimizer.solvers.dual import Indices, usable
 
 _ROUNDS = 20
 # Gains below this share of the value may be rounding.

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from updraft.errors import ProblemError
-from updraft.optimizer.features import TextFeatures
-from updraft.optimizer.gate import Gate, Layer, apply, read_features, read_quality, sigmoid
-from updraft.optimizer.lbfgs import Vector, minimise
+from updraft.optimizer.gate.features import TextFeatures
+from updraft.optimizer.gate.gate import Gate, Layer, apply, read_features, read_quality, sigmoid
+from updraft.optimizer.gate.lbfgs import Vector, minimise
 from updraft.optimizer.problem import Matrix
 
 # From logits to a loss and its gradient by them.

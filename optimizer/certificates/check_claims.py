@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from updraft.optimizer.check_document import Asked
+from updraft.optimizer.certificates.check_document import Asked
 
 _RATIONAL = re.compile(r"[0-9]{1,300}(/0{0,300}[1-9][0-9]{0,299})?")
 

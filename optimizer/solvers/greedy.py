@@ -17,13 +17,13 @@ from time import perf_counter
 
 import numpy as np
 
-from updraft.optimizer.dual import Bound, Indices, minimise, surplus, usable
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Leaf, Proof, Solution
-from updraft.optimizer.swaps import local_search
+from updraft.optimizer.solvers.dual import Bound, Indices, minimise, surplus, usable
+from updraft.optimizer.solvers.swaps import local_search
 
 __all__ = ["Picked", "largest_share", "lazy_greedy", "local_search", "solve", "warm_start"]
 

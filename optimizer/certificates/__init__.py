@@ -1,0 +1,1 @@
+"""Proofs as documents, and the independent code that checks them."""

@@ -1,0 +1,1 @@
+"""Ways to solve a program: exactly, nearly, and by others for comparison."""
