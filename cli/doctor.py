@@ -46,7 +46,8 @@ def doctor(
 ) -> None:
     """Say what is missing on this machine and how to mend it; exit code 1 if anything is."""
     checks: list[Callable[[], Finding]] = [
-        _python, _runtime, _providers, _jetson_wheel, _bundle, _event_loop, _training, _memory,
+        _python, _runtime, _providers, _jetson_wheel, _bundle, _event_loop, _training, _optimizer,
+        _memory,
     ]  # fmt: skip
     findings = [check() for check in checks]
     if as_json:
@@ -131,3 +132,12 @@ def _training() -> Finding:
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Finding("memory", "ok", f"{pages * size / 2**30:.1f} GiB")
+
+
+def _optimizer() -> Finding:
+    lacking = [name for name in ("numba", "pulp") if importlib.util.find_spec(name) is None]
+    if lacking:
+        found = f"{', '.join(lacking)} not installed"
+        advice = "for fast `optimize` and its MILP solvers: 'updraft[optimizer]'"
+        return Finding("optimizer", "note", found, advice)
+    return Finding("optimizer", "ok", "numba and PuLP are installed")

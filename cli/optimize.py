@@ -97,7 +97,7 @@ def select(
         write_whole(certificate, lambda path: path.write_text(text, encoding="utf-8"))
         written = str(certificate)
     if as_json:
-        print(json.dumps(_finite(selection.as_document()) | {"certificate": written}, indent=2))
+        print(json.dumps(_finite(selection.as_document(written)), indent=2))
     else:
         _print_selection(selection, read, written)
     if certificate is not None and written is None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -47,7 +46,7 @@ class Selection:
         spent: `energy_j`, `latency_ms` by category, `resources` by name.
         binding: the budgets that keep out an expert that would add something.
         reason: what limits the selection, or why there is none, for people.
-        certificate: see `certificate`; None where the solver brings no proof.
+        problem: what was asked; solution: what the solver said, for the next `select`.
     """
 
     status: Status
@@ -61,19 +60,25 @@ class Selection:
     binding: tuple[str, ...]
     reason: str
     seconds: float
-    certificate: dict[str, Any] | None
+    problem: Problem = field(repr=False)
     solution: Solution | None = field(default=None, repr=False)
-    experts: tuple[str, ...] = field(default=(), repr=False)
 
-    def as_document(self) -> dict[str, Any]:
-        """Return what `--json` prints."""
-        hidden = ("solution", "experts")
-        document = {name: at for name, at in vars(self).items() if name not in hidden}
+    @cached_property
+    def certificate(self) -> dict[str, Any] | None:
+        """The proof, see `certificates`; None where the solver brings none. It may be large."""
+        if self.solution is None:
+            return None
+        return certificate(self.problem, formulate(self.problem), self.solution)
+
+    def as_document(self, certificate_file: str | None = None) -> dict[str, Any]:
+        """Return what `--json` prints, with the name of the file that holds the certificate."""
+        shown = [name for name in vars(self) if name not in ("problem", "solution", "certificate")]
+        document = {name: getattr(self, name) for name in shown}
         document["assignment"] = {
             prompt: [share._asdict() for share in shares]
             for prompt, shares in self.assignment.items()
         }
-        return document
+        return document | {"certificate": certificate_file}
 
 
 def select(
@@ -109,9 +114,8 @@ def select(
     assignment: dict[str, list[Share]] = {prompt.id: [] for prompt in problem.prompts}
     for prompt, expert, share in zip(*routing.shares, strict=True):
         assignment[problem.prompts[prompt].id].append(Share(ids[expert], float(share)))
-    proof = certificate(problem, program, solution)
-    # The certificate's figure is exact; adding up floats leaves 10.129999999999999 of 10.13.
-    objective = float(Fraction(proof["objective"])) if proof else solution.objective
+    # Adding up floats leaves 10.129999999999999 of 10.13.
+    objective = float(f"{solution.objective:.12g}")
     missing = max(solution.upper_bound - objective, 0.0)
     proved = missing <= _PROVED * max(1.0, objective)
     everyone = value_of(program, np.flatnonzero(program.open))
@@ -129,9 +133,8 @@ def select(
         binding=binding,
         reason=why_so(program, binding),
         seconds=seconds,
-        certificate=proof,
+        problem=problem,
         solution=solution,
-        experts=ids,
     )
 
 
@@ -140,7 +143,8 @@ def _solver(name: SolverName, problem: Problem, previous: Selection | None) -> S
         warm = None
         if previous is not None and previous.solution is not None:
             ids = tuple(expert.id for expert in problem.experts)
-            warm = replan.carry(previous.solution, previous.experts, ids)
+            before = tuple(expert.id for expert in previous.problem.experts)
+            warm = replan.carry(previous.solution, before, ids)
         return partial(exact.solve, warm=warm)
     if name not in SOLVERS:
         raise ProblemError([f"there is no solver {name!r}; there are {', '.join(SOLVERS)}"])
@@ -156,7 +160,9 @@ def _solver(name: SolverName, problem: Problem, previous: Selection | None) -> S
 def _nothing(problem: Problem, reason: str, seconds: float) -> Selection:
     nobody: dict[str, list[Share]] = {prompt.id: [] for prompt in problem.prompts}
     spent: dict[str, Any] = {"energy_j": 0.0, "latency_ms": {}, "resources": {}}
-    return Selection("infeasible", (), nobody, 0.0, 0.0, 0.0, 0.0, spent, (), reason, seconds, None)
+    return Selection(
+        "infeasible", (), nobody, 0.0, 0.0, 0.0, 0.0, spent, (), reason, seconds, problem
+    )
 
 
 def _binding(program: Program, solution: Solution, price: float) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Fix, Leaf, Proof, Solution, Split
-from updraft.optimizer.solvers.descent import Pace, Part, Start, descend
+from updraft.optimizer.solvers.descent import Descent, Pace, Part, Start, descend
 from updraft.optimizer.solvers.greedy import local_search, warm_start
 from updraft.optimizer.solvers.presolve import dominated
 from updraft.optimizer.solvers.replan import fits, take_up
@@ -155,11 +155,7 @@ class _Search:
 
     def solution(self) -> Solution:
         """Return the best selection, the bound on all others, and the proof."""
-        objective = self._value * float(self._stack.unit)
-        if not self._query_free:
-            objective = route(self._program, self._best).objective
-        else:
-            objective = value_of(self._program, self._best)
+        objective = self._worth(self._best)
         open_bound = max([self._loosest, *(-bound for bound, _, _ in self._heap)])
         bound = max(open_bound * (1 + 1e-12), self.target + _MARGIN / 2) + self._points.slack()
         closed = open_bound <= self.target
@@ -179,11 +175,13 @@ class _Search:
 
     def _value_of(self, selected: tuple[int, ...]) -> float:
         """Return a selection's value in units."""
-        unit = float(self._stack.unit)
-        if not self._query_free:
-            return route(self._program, selected).objective / unit
-        value = value_of(self._program, selected) / unit
-        return float(np.rint(value)) if self._stack.exact else value
+        value = self._worth(selected) / float(self._stack.unit)
+        return float(np.rint(value)) if self._stack.exact and self._query_free else value
+
+    def _worth(self, selected: tuple[int, ...]) -> float:
+        if self._query_free:
+            return value_of(self._program, selected)
+        return route(self._program, selected).objective
 
     def _start(self) -> Start:
         stacked, best = self._stack, list(self._best)
@@ -203,47 +201,54 @@ class _Search:
         steps: int = _PART_STEPS,
     ) -> None:
         """Bound a part: close it, or keep it for later with what can be fixed in it fixed."""
-        program, stacked = self._program, self._stack
+        program = self._program
         left = program.limit - program.cost[:, inside].sum(axis=1)
         undecided = undecided[(program.cost[:, undecided] <= left[:, None]).all(axis=0)]
         if self._query_free and (program.cost[:, undecided].sum(axis=1) <= left).all():
             self.improve(tuple(np.concatenate([inside, undecided]).tolist()))
-            return None
+            return
         part = self._part(inside, undecided, left)
         begin = Start(np.maximum(start.u, part.floor), start.prices)
         if not self._query_free:
             begin = self._nearer(part, begin)
-        each = self._value / max(len(self._best), 1)
-        pace = Pace(steps, _PATIENCE if steps < _ROOT_STEPS else steps, _LEAST_SHARE, self._width,
-                    _PRICE_WIDTH * each)  # fmt: skip
-        found = descend(stacked, part, begin, self.target, pace)
+        found = descend(self._stack, part, begin, self.target, self._pace(steps))
         node.point = self._points.keep(found.u, found.prices)
         if found.bound <= self.target:
-            return None
-        if not len(undecided):
+            return
+        if len(undecided):
+            self._fix(node, inside, undecided, found)
+        else:
             self._loosest = max(self._loosest, found.bound)
-            return None
-        profit, target = found.profit, self.target
+
+    def _fix(self, node: Node, inside: Experts, undecided: Experts, found: Descent) -> None:
+        """Fix whose opposite the bound excludes, and keep what is left for later."""
+        cost, target = self._program.cost, self.target
+        profit, active = found.profit, found.active
         fixed_in = (profit > 0) & (found.bound - profit <= target)
         fixed_out = (profit < 0) & (found.bound + profit <= target)
-        active = found.active
         if fixed_in.any() or fixed_out.any():
             into, out = undecided[fixed_in], undecided[fixed_out]
+            assert node.point is not None, "a part is fixed by its own point"
             node.fix = Fix(tuple(into.tolist()), tuple(out.tolist()), node.point)
             inside = np.concatenate([inside, into])
-            left = program.limit - program.cost[:, inside].sum(axis=1)
+            left = self._program.limit - cost[:, inside].sum(axis=1)
             if (left < 0).any():
-                return None
+                return
             rest = ~(fixed_in | fixed_out)
-            rest[rest] = (program.cost[:, undecided[rest]] <= left[:, None]).all(axis=0)
+            rest[rest] = (cost[:, undecided[rest]] <= left[:, None]).all(axis=0)
             undecided, profit, active = undecided[rest], profit[rest], active[rest]
             if not len(undecided) and not self._query_free:
-                return self._close(node, inside, left)
+                self._close(node, inside, left)
+                return
         self._parts += 1
-        opened = _Open(
-            found.bound, inside, undecided, Start(found.u, found.prices), profit, active, node
-        )
-        return heapq.heappush(self._heap, (-found.bound, self._parts, opened))
+        start = Start(found.u, found.prices)
+        opened = _Open(found.bound, inside, undecided, start, profit, active, node)
+        heapq.heappush(self._heap, (-found.bound, self._parts, opened))
+
+    def _pace(self, steps: int) -> Pace:
+        patience = _PATIENCE if steps < _ROOT_STEPS else steps
+        each = self._value / max(len(self._best), 1)
+        return Pace(steps, patience, _LEAST_SHARE, self._width, _PRICE_WIDTH * each)
 
     def _close(self, node: Node, inside: Experts, left: Matrix) -> None:
         """Bound a part that holds one selection by the dual of its routing: they are equal."""

@@ -75,14 +75,14 @@ def test_every_field_of_a_selection(three):
 
 
 def test_the_document_is_json_and_says_it_all(three):
-    printed = json.loads(json.dumps(select(three).as_document(), allow_nan=False))
+    printed = json.loads(json.dumps(select(three).as_document("proof.json"), allow_nan=False))
     assert set(printed) == {
         "status", "selected", "assignment", "objective", "upper_bound", "gap", "headroom_gap",
         "spent", "binding", "reason", "seconds", "certificate",
     }  # fmt: skip
     assert printed["selected"] == ["chat", "code"]
     assert printed["assignment"]["p1"] == [{"expert": "code", "share": 1.0}]
-    assert check(document(three), printed["certificate"]).holds
+    assert printed["certificate"] == "proof.json"
 
 
 @settings(max_examples=60, deadline=None)
