@@ -89,8 +89,8 @@ def solve(
         nothing = Proof(stacked.unit, (), (Leaf(None),), Fraction(0))
         return Solution((), 0.0, 0.0, nothing)
     search = _Search(stacked, pairs, clock, deadline)
-    earlier = warm.selected if warm is not None else ()
-    search.improve(_mended(program, earlier) or warm_start(program))
+    if warm is not None:
+        search.improve(_mended(program, warm.selected))
     search.run(warm.proof if warm is not None else None)
     return search.solution()
 
@@ -140,9 +140,15 @@ class _Search:
         """Search until all is closed or time is up."""
         gone = [j for j, _ in self._dominated]
         undecided = np.setdiff1d(self._allowed, gone)
-        if earlier is not None and fits(earlier, self._stack):
-            take_up(self, self._stack, self._points, earlier, self._root, undecided)
-        else:
+        taken_up = (
+            earlier is not None
+            and fits(earlier, self._stack)
+            and take_up(self, self._stack, self._points, earlier, self._root, undecided)
+        )
+        if not taken_up:
+            self._root = Node()
+            self._points.kept.clear()
+            self.improve(warm_start(self._program))
             nobody = np.zeros(0, np.int64)
             self.open(self._root, nobody, undecided, self._start(), _ROOT_STEPS)
         while self._heap and self._clock() < self._deadline:
@@ -229,7 +235,7 @@ class _Search:
         if fixed_in.any() or fixed_out.any():
             into, out = undecided[fixed_in], undecided[fixed_out]
             assert node.point is not None, "a part is fixed by its own point"
-            node.fix = Fix(tuple(into.tolist()), tuple(out.tolist()), node.point)
+            node.fixes += (Fix(tuple(into.tolist()), tuple(out.tolist()), node.point),)
             inside = np.concatenate([inside, into])
             left = self._program.limit - cost[:, inside].sum(axis=1)
             if (left < 0).any():

@@ -19,6 +19,11 @@ from updraft.optimizer.solvers.tree import Node, Points
 
 Experts = NDArray[np.int64]
 
+# An earlier proof is taken up if at least this share of its steps still closes or fixes something,
+# and not many parts would have to be opened for those.
+_LEAST_KEPT = 0.15
+_MOST_REOPENED = 0.1
+
 
 class Search(Protocol):
     """What taking up a proof needs of a search."""
@@ -65,10 +70,17 @@ def fits(proof: Proof, stacked: Stack) -> bool:
 
 def take_up(
     search: Search, stacked: Stack, points: Points, proof: Proof, root: Node, undecided: Experts
-) -> None:
-    """Walk an earlier proof; keep what it still closes, and open the rest in `search`."""
+) -> bool:
+    """Walk an earlier proof; keep what it still closes, and open the rest in `search`.
+
+    Returns:
+        Whether that was worth it: where much of the proof no longer holds, a new search is quicker,
+        and nothing is opened.
+    """
     old = _Old(stacked, points, proof, undecided)
     closed = old.closed(search.target)
+    reopened: list[tuple[Node, int, int]] = []
+    kept = 0
     waiting: list[Node | None] = [root]  # None: a part that no longer exists or is open already
     for at, step in enumerate(proof.tree):
         node = waiting.pop()
@@ -78,12 +90,18 @@ def take_up(
             waiting += _halves(old, at, step, node)
             continue
         if node is not None and not closed[at]:
-            search.open(node, *old.part(at), old.start(step.point or 0))
+            reopened.append((node, at, step.point or 0))
             node = None
+        kept += node is not None
         if isinstance(step, Fix):
             waiting.append(_fixed(old, at, step, node))
         elif node is not None:
             node.point = None if step.point is None else old.number(step.point)
+    if kept < _LEAST_KEPT * len(proof.tree) or len(reopened) > _MOST_REOPENED * kept + 1:
+        return False
+    for node, at, point in reopened:
+        search.open(node, *old.part(at), old.start(point))
+    return True
 
 
 def _halves(old: _Old, at: int, step: Split, node: Node | None) -> tuple[Node | None, Node | None]:
@@ -104,7 +122,7 @@ def _fixed(old: _Old, at: int, step: Fix, node: Node | None) -> Node | None:
     if old.missing(at, step):
         node.point = old.number(step.point)
         return None
-    node.fix = old.fix(at, step)
+    node.fixes += (old.fix(at, step),)
     return node
 
 

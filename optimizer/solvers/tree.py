@@ -14,12 +14,12 @@ from updraft.optimizer.solvers.stack import Stack, Whole
 
 @dataclass(slots=True)
 class Node:
-    """A part of the search: what was fixed in it, then how it was closed or split.
+    """A part of the search: what was fixed in it, in order, then how it was closed or split.
 
     An open node has neither a step nor a point yet, or the point of its last bound.
     """
 
-    fix: Fix | None = None
+    fixes: tuple[Fix, ...] = ()
     split: Split | None = None
     parts: tuple[Node, Node] | None = None
     point: int | None = None
@@ -29,8 +29,7 @@ class Node:
         waiting = [self]
         while waiting:
             node = waiting.pop()
-            if node.fix is not None:
-                yield node.fix
+            yield from node.fixes
             if node.split is None or node.parts is None:
                 yield Leaf(node.point)
             else:

@@ -211,11 +211,24 @@ def test_who_may_not_be_on_any_more_is_left_out_though_there_is_room():
     assert warm.selected == (0, 1, 3, 4, 5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_split_at_someone_who_is_gone_leaves_what_was_fixed_on_both_sides_of_it(seed):
+    problem = hard_problem(seed, 18, 150)
+    previous = select(problem)
+    for gone in [e for e in problem.experts if e.id not in previous.selected]:
+        at = problem.experts.index(gone)
+        left = problem.experts[:at] + problem.experts[at + 1 :]
+        replanned(
+            replace(problem, experts=left, quality=np.delete(problem.quality, at, 1)), previous
+        )
+
+
 def test_changes_may_follow_one_another():
     problem = hard_problem(3, 11, 40)
     selection = select(problem)
     for change in CHANGES[:-1]:
-        problem = change(problem, selection) if "new" not in selection.experts else problem
+        here = {expert.id for expert in selection.problem.experts}
+        problem = change(problem, selection) if "new" not in here else problem
         selection = replanned(problem, selection)
 
 
