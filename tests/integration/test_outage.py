@@ -328,7 +328,7 @@ def test_what_is_decoded_alone_stays_where_the_request_says_keep(
     happening = fault("kill", phoenix)
     generation = engine.start(GenerationRequest(long_prompt, mode, **choices, outage="keep"))
     # As slow as the device may be: the text must not end before the coordinator is back.
-    tokens = follow(generation, happening, slow_s=0.1)
+    tokens = follow(generation, happening, slow_s=0.3)
     lost, again = outage_of(generation, tokens)
     assert all(token.verified for token in tokens[again:])
     start = generation.prompt_tokens
@@ -346,7 +346,7 @@ def test_with_keep_the_cloud_goes_on_from_what_was_decoded_alone(
     happening = fault("cut", phoenix)
     request = GenerationRequest(long_prompt, "lossless", max_tokens=120, outage="keep")
     generation = engine.start(request)
-    tokens = follow(generation, happening, slow_s=0.05)
+    tokens = follow(generation, happening, slow_s=0.15)
     _, again = outage_of(generation, tokens)
     text = engine.tokenizer.encode(long_prompt) + [token.token for token in tokens[:again]]
     prompt = engine.tokenizer.decode(text)
