@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from updraft.errors import RuntimeMissing
 from updraft.models.bundle import open_bundle
+from updraft.models.card import Table
 from updraft.models.shipped import shipped_bundle
 
 app = typer.Typer(help="Measure Updraft on this machine.", no_args_is_help=True)
@@ -58,14 +60,10 @@ def collab(
 
     The exit code is 1 when anything that is to be exact is not.
     """
-    if missing := [name for name in _EXTRA if find_spec(name) is None]:
-        raise RuntimeMissing(
-            f"{', '.join(missing)} not installed: pip install 'updraft[cpu,bench]'"
-        )
+    _require(_EXTRA, "cpu,bench")
     from updraft.benchmarks.collab.plan import TIERS, parse_link
     from updraft.benchmarks.collab.results import left_out, read_notes, save, to_json
     from updraft.benchmarks.collab.run import measure, over
-    from updraft.benchmarks.measures.report import terminal
 
     plan = TIERS[tier.value]
     if links:
@@ -75,17 +73,9 @@ def collab(
     if as_json:
         print(to_json(results))
     else:
-        out = Console(width=max(console.width, _TABLE_WIDTH))
-        for table in results.tables(read_notes(output) if output else {}):
-            out.print(terminal(table))
-    if output is not None:
-        names = save(results, output)
-        console.print(f"wrote {', '.join(names)} into {output}", markup=False)
-    for told in left_out(results):
-        console.print(f"left out: {told}", style="yellow", markup=False)
-    for fault in results.faults:
-        console.print(f"FAILED {fault}", style="red", markup=False)
-    sys.exit(1 if results.faults else 0)
+        _print(results.tables(read_notes(output) if output else {}), console)
+    written = [] if output is None else save(results, output)
+    _end(console, written, output, left_out(results), results.faults)
 
 
 @app.command()
@@ -110,12 +100,8 @@ def optimizer(
 
     The exit code is 1 when anything that is to be exact is not.
     """
-    if missing := [name for name in _OPTIMIZER_EXTRA if find_spec(name) is None]:
-        raise RuntimeMissing(
-            f"{', '.join(missing)} not installed: pip install 'updraft[optimizer,bench]'"
-        )
+    _require(_OPTIMIZER_EXTRA, "optimizer,bench")
     _run_on_one_thread()
-    from updraft.benchmarks.measures.report import terminal
     from updraft.benchmarks.optimizer.plan import TIERS
     from updraft.benchmarks.optimizer.results import save, to_json
     from updraft.benchmarks.optimizer.run import measure
@@ -125,17 +111,39 @@ def optimizer(
     if as_json:
         print(to_json(results))
     else:
-        out = Console(width=max(console.width, _TABLE_WIDTH))
-        for table in results.tables():
-            out.print(terminal(table))
-    if output is not None:
-        names = save(results, output)
-        console.print(f"wrote {', '.join(names)} into {output}", markup=False)
-    for told in results.left_out:
+        _print(results.tables(), console)
+    written = [] if output is None else save(results, output)
+    _end(console, written, output, results.left_out, results.faults)
+
+
+def _require(modules: Sequence[str], extras: str) -> None:
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise RuntimeMissing(f"{', '.join(missing)} not installed: pip install 'updraft[{extras}]'")
+
+
+def _print(tables: Sequence[Table], console: Console) -> None:
+    from updraft.benchmarks.measures.report import terminal
+
+    out = Console(width=max(console.width, _TABLE_WIDTH))
+    for table in tables:
+        out.print(terminal(table))
+
+
+def _end(
+    console: Console,
+    written: Sequence[str],
+    folder: Path | None,
+    left_out: Sequence[str],
+    faults: Sequence[str],
+) -> NoReturn:
+    """Say what was written, what was not measured and what is wrong; exit with 1 if anything is."""
+    if written:
+        console.print(f"wrote {', '.join(written)} into {folder}", markup=False)
+    for told in left_out:
         console.print(f"left out: {told}", style="yellow", markup=False)
-    for fault in results.faults:
+    for fault in faults:
         console.print(f"FAILED {fault}", style="red", markup=False)
-    sys.exit(1 if results.faults else 0)
+    sys.exit(1 if faults else 0)
 
 
 def _run_on_one_thread() -> None:

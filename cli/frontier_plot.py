@@ -8,21 +8,12 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from updraft.cli.plot_style import DPI, STYLE
 from updraft.optimizer.frontier import FrontierPoint
 
 # Okabe and Ito: told apart with any colour vision.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
 _MARKERS = "osv^Dx"
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
-_DPI = 150
 
 
 def draw(path: Path, points: Sequence[FrontierPoint]) -> None:
@@ -30,7 +21,7 @@ def draw(path: Path, points: Sequence[FrontierPoint]) -> None:
     mpl.use("Agg")
     axes_of_budget = list(dict.fromkeys(point.axis for point in points))
     methods = list(dict.fromkeys(point.method for point in points))
-    with plt.style.context(_STYLE):
+    with plt.style.context(STYLE):
         figure, panels = plt.subplots(
             1,
             len(axes_of_budget),
@@ -53,5 +44,5 @@ def draw(path: Path, points: Sequence[FrontierPoint]) -> None:
             panel.set(xlabel=f"budget of {axis}, % of what all experts take")
         panels[0][0].set(ylabel="quality, summed over prompts")
         panels[0][-1].legend(fontsize=8)
-        figure.savefig(path, dpi=_DPI)
+        figure.savefig(path, dpi=DPI)
         plt.close(figure)

@@ -93,11 +93,16 @@ class _Table:
     def add(self, line: int, fault: str) -> None:
         self.faults.add(f"{self.path}:{line}: {fault}")
 
-    def fits(self, line: int, row: Sequence[str]) -> bool:
-        if len(row) == len(self.header):
-            return True
-        self.add(line, f"{len(row)} cells, but the header has {len(self.header)}")
-        return False
+    def whole(self, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+        """Give the rows that have as many cells as the header, until there are enough faults."""
+        for line, row in records:
+            if self.faults.full:
+                self.faults.stop()
+                return
+            if len(row) == len(self.header):
+                yield line, row
+            else:
+                self.add(line, f"{len(row)} cells, but the header has {len(self.header)}")
 
     def numbers(self, line: int, row: Sequence[str], columns: Sequence[int]) -> list[float]:
         """Read cells; what is wrong with them is noted."""
@@ -153,12 +158,7 @@ class _Wide(_Table):
         first: dict[str, int] = {}
         categories, weights = [], []
         quality, cost = array("d"), array("d")
-        for line, row in records:
-            if self.faults.full:
-                self.faults.stop()
-                break
-            if not self.fits(line, row):
-                continue
+        for line, row in self.whole(records):
             prompt = self.text(line, row, self.prompt)
             if first.setdefault(prompt, line) != line:
                 self.add(line, f"prompt {quoted(prompt)} stands in line {first[prompt]} already")
@@ -197,12 +197,7 @@ class _Long(_Table):
         categories: list[str] = []
         lines: dict[tuple[int, int], int] = {}
         found = array("d")
-        for line, row in records:
-            if self.faults.full:
-                self.faults.stop()
-                break
-            if not self.fits(line, row):
-                continue
+        for line, row in self.whole(records):
             prompt, model = self.text(line, row, prompt_at), self.text(line, row, model_at)
             pair = prompts.setdefault(prompt, len(prompts)), models.setdefault(model, len(models))
             if lines.setdefault(pair, line) != line:

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from updraft.optimizer.problem import Budgets, Problem
 from updraft.optimizer.program import Program, formulate
@@ -111,29 +110,17 @@ def scaled_budgets(problem: Problem, axis: Axis, share: float) -> Budgets:
 
 def best_single(program: Program) -> list[int]:
     """Return the one expert that is worth most alone."""
-    fitting = [i for i in range(program.experts) if program.open[i] and program.fits([i])]
-    return sorted(fitting, key=lambda i: -route(program, [i]).objective)[:1]
+    return sorted(program.usable.tolist(), key=lambda i: -route(program, [i]).objective)[:1]
 
 
 def top_quality(program: Program) -> list[int]:
     """Return the experts of most total quality, as far as the budgets admit them."""
-    return _fill(program, np.argsort(-program.value.sum(axis=1), kind="stable"))
+    return program.fill(np.argsort(-program.value.sum(axis=1), kind="stable"))
 
 
 def maximal(program: Program, rng: np.random.Generator) -> list[int]:
     """Return a random selection to which no expert can be added."""
-    return _fill(program, rng.permutation(program.experts))
-
-
-def _fill(program: Program, order: NDArray[np.intp]) -> list[int]:
-    """Take the experts in this order, without those that no longer fit."""
-    left = program.limit
-    chosen = []
-    for i in order:
-        if program.open[i] and (program.cost[:, i] <= left).all():
-            chosen.append(int(i))
-            left = left - program.cost[:, i]
-    return chosen
+    return program.fill(rng.permutation(program.experts))
 
 
 def _decimal(limit: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,9 +84,28 @@ class Program:
         """N, the number of experts."""
         return self.value.shape[0]
 
+    @cached_property
+    def usable(self) -> NDArray[np.intp]:
+        """The experts that may be on and, alone, keep every budget."""
+        return np.flatnonzero(self.open & (self.cost <= self.limit[:, None]).all(axis=0))
+
+    def left(self, selected: NDArray[np.intp] | list[int]) -> Matrix:
+        """(K,), what these experts leave of the limits; below 0 where they overrun one."""
+        return np.asarray(self.limit - self.cost[:, selected].sum(axis=1))
+
     def fits(self, selected: NDArray[np.intp] | list[int]) -> bool:
         """Whether these experts together keep every budget."""
-        return bool((self.cost[:, selected].sum(axis=1) <= self.limit).all())
+        return bool((self.left(selected) >= 0).all())
+
+    def fill(self, order: NDArray[np.intp], selected: Sequence[int] = ()) -> list[int]:
+        """Add experts that may be on to a selection, in this order, as far as they fit."""
+        chosen = list(selected)
+        left = self.left(chosen)
+        for i in order.tolist():
+            if self.open[i] and (self.cost[:, i] <= left).all():
+                chosen.append(i)
+                left = left - self.cost[:, i]
+        return chosen
 
 
 def formulate(problem: Problem) -> Program:

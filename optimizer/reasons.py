@@ -10,9 +10,7 @@ from updraft.optimizer.program import Program
 
 def why_not(problem: Problem, program: Program) -> str:
     """Say which budgets keep every expert out, and by how much; empty where one can serve."""
-    fits = (program.cost <= program.limit[:, None]).all(axis=0)
-    useful = program.value.max(axis=1) > 0
-    if (program.open & fits & useful).any():
+    if program.value[program.usable].any():
         return ""
     if not (problem.quality > 0).any():
         return "no expert is worth anything to any prompt: every quality is 0"

@@ -168,10 +168,10 @@ def _nothing(problem: Problem, reason: str, seconds: float) -> Selection:
 def _binding(program: Program, solution: Solution, price: float) -> tuple[str, ...]:
     """Budgets that keep out an expert which would add something, or limit the answers."""
     selected = list(solution.selected)
-    left = program.limit - program.cost[:, selected].sum(axis=1)
+    left = program.left(selected)
     outside = np.setdiff1d(np.flatnonzero(program.open), selected)
     useful = [i for i in outside if _adds(program, selected, int(i))]
-    over = (program.cost[:, useful] > left[:, None]).any(axis=1)
+    over = np.asarray((program.cost[:, useful] > left[:, None]).any(axis=1))
     if price > 0:
         over[0] = True
     return tuple(row.name for row, is_over in zip(program.rows, over, strict=True) if is_over)

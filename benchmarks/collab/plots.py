@@ -13,20 +13,7 @@ from matplotlib.figure import Figure
 from updraft.benchmarks.collab.cells import Cell
 from updraft.benchmarks.collab.crowd import Crowd
 from updraft.benchmarks.collab.plan import CROWD, NAIVE, Row
-
-# Okabe and Ito: told apart with any colour vision.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
-_MARKERS = "osv^D<>P"
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
-_DPI = 150
+from updraft.cli.plot_style import COLOURS, DPI, MARKERS, STYLE
 
 
 def draw(folder: Path, cells: Sequence[Cell], crowds: Sequence[Crowd]) -> list[str]:
@@ -34,7 +21,7 @@ def draw(folder: Path, cells: Sequence[Cell], crowds: Sequence[Crowd]) -> list[s
     mpl.use("Agg")
     greedy = [cell for cell in cells if cell.temperature == 0 and cell.runs and not cell.link.loss]
     names = []
-    with plt.style.context(_STYLE):
+    with plt.style.context(STYLE):
         if greedy:
             names += [_time(folder, greedy), _bytes(folder, greedy)]
         if crowds:
@@ -66,8 +53,8 @@ def _bytes(folder: Path, cells: Sequence[Cell]) -> str:
     carried = [cell.per_100(lambda run: run.carried.up_bytes).median / 1e5 for cell in here]
     payload = [cell.per_100(lambda run: run.result.uplink_bytes).median / 1e5 for cell in here]
     places = range(len(here))
-    axes.barh(places, carried, color=_COLOURS[2], label="on the link")
-    axes.barh(places, payload, color=_COLOURS[4], height=0.4, label="payload")
+    axes.barh(places, carried, color=COLOURS[2], label="on the link")
+    axes.barh(places, payload, color=COLOURS[4], height=0.4, label="payload")
     axes.set_yticks(places, [cell.row.name for cell in here])
     axes.invert_yaxis()
     axes.set(xlabel=f"kB up per completion, {link.name}")
@@ -97,14 +84,14 @@ def _crowd(folder: Path, crowds: Sequence[Crowd]) -> str:
 
 def _look(number: int, row: Row) -> dict[str, Any]:
     return {
-        "color": _COLOURS[number % len(_COLOURS)],
-        "marker": _MARKERS[number // len(_COLOURS) % len(_MARKERS)],
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number // len(COLOURS) % len(MARKERS)],
         "linestyle": "-" if row.side == "ours" else "--",
     }
 
 
 def _save(folder: Path, name: str, figure: Figure) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / name, dpi=_DPI)
+    figure.savefig(folder / name, dpi=DPI)
     plt.close(figure)
     return name

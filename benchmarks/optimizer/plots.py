@@ -15,24 +15,12 @@ from matplotlib.figure import Figure
 from updraft.benchmarks.optimizer.contests import Heat
 from updraft.benchmarks.optimizer.plan import BENDERS, CBC, CP_SAT, HIGHS, OURS
 from updraft.cli import frontier_plot
+from updraft.cli.plot_style import COLOURS, DPI, MARKERS, STYLE
 
 if TYPE_CHECKING:
     from updraft.benchmarks.optimizer.results import Results
 
-# Okabe and Ito: told apart with any colour vision.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _SOLVERS = (OURS, HIGHS, BENDERS, CBC, CP_SAT)
-_MARKERS = "osv^D<>"
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
-_DPI = 150
 # The budget at which rivals run in every tier.
 _SHARE = 0.25
 _PROMPTS = 1000
@@ -43,7 +31,7 @@ def draw(folder: Path, results: Results) -> list[str]:
     mpl.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    with plt.style.context(_STYLE):
+    with plt.style.context(STYLE):
         heats = [
             heat
             for heat in results.heats
@@ -92,13 +80,13 @@ def _solver_line(axes: Axes, heats: Sequence[Heat], name: str, number: int) -> N
         return
     sizes = sorted(by_size)
     seconds = [max(1e-4, median(run.seconds for run in by_size[size])) for size in sizes]
-    colour, style = _COLOURS[number], "-" if name == OURS else "--"
+    colour, style = COLOURS[number], "-" if name == OURS else "--"
     axes.plot(sizes, seconds, style, color=colour)
-    axes.plot([], [], style + _MARKERS[number], color=colour, label=name)
+    axes.plot([], [], style + MARKERS[number], color=colour, label=name)
     for size, second in zip(sizes, seconds, strict=True):
         proved = all(run.proved for run in by_size[size])
         axes.plot(
-            size, second, _MARKERS[number], color=colour,
+            size, second, MARKERS[number], color=colour,
             markerfacecolor=colour if proved else "white",
         )  # fmt: skip
 
@@ -107,9 +95,9 @@ def _growth(folder: Path, results: Results) -> str:
     """Greedy's seconds, and those of its certificate, over thousands of experts."""
     figure, axes = plt.subplots(figsize=(5, 3.5))
     experts = [each.experts for each in results.growth]
-    axes.plot(experts, [g.greedy_s for g in results.growth], "o", color=_COLOURS[0], label="greedy")
+    axes.plot(experts, [g.greedy_s for g in results.growth], "o", color=COLOURS[0], label="greedy")
     axes.plot(
-        experts, [g.certificate_s for g in results.growth], "s", color=_COLOURS[4],
+        experts, [g.certificate_s for g in results.growth], "s", color=COLOURS[4],
         label="certificate",
     )  # fmt: skip
     axes.set(xlabel="experts", ylabel="CPU seconds", xscale="log", yscale="log")
@@ -118,6 +106,6 @@ def _growth(folder: Path, results: Results) -> str:
 
 
 def _save(folder: Path, name: str, figure: Figure) -> str:
-    figure.savefig(folder / name, dpi=_DPI)
+    figure.savefig(folder / name, dpi=DPI)
     plt.close(figure)
     return name

@@ -58,12 +58,6 @@ class Bound:
     profits: Matrix
 
 
-def usable(program: Program) -> Indices:
-    """Return the experts that may be on and, alone, keep every budget."""
-    fits = (program.cost <= program.limit[:, None]).all(axis=0)
-    return np.flatnonzero(program.open & fits)
-
-
 def surplus(program: Program, experts: Indices, u: Matrix, price: float = 0.0) -> Matrix:
     """Return per expert Σ_layers Σ_p (step·value − price·query_cost − u)⁺.
 

@@ -133,7 +133,10 @@ class _Search:
 
     def improve(self, selected: tuple[int, ...]) -> None:
         """Keep a selection that keeps the budgets, if it is the best so far."""
-        if (value := self._value_of(selected)) > self._value:
+        self._keep(selected, self._value_of(selected))
+
+    def _keep(self, selected: tuple[int, ...], value: float) -> None:
+        if value > self._value:
             self._value, self._best = value, selected
 
     def run(self, earlier: Proof | None) -> None:
@@ -208,7 +211,7 @@ class _Search:
     ) -> None:
         """Bound a part: close it, or keep it for later with what can be fixed in it fixed."""
         program = self._program
-        left = program.limit - program.cost[:, inside].sum(axis=1)
+        left = program.left(inside)
         undecided = undecided[(program.cost[:, undecided] <= left[:, None]).all(axis=0)]
         if self._query_free and (program.cost[:, undecided].sum(axis=1) <= left).all():
             self.improve(tuple(np.concatenate([inside, undecided]).tolist()))
@@ -237,7 +240,7 @@ class _Search:
             assert node.point is not None, "a part is fixed by its own point"
             node.fixes += (Fix(tuple(into.tolist()), tuple(out.tolist()), node.point),)
             inside = np.concatenate([inside, into])
-            left = self._program.limit - cost[:, inside].sum(axis=1)
+            left = self._program.left(inside)
             if (left < 0).any():
                 return
             rest = ~(fixed_in | fixed_out)
@@ -269,14 +272,15 @@ class _Search:
 
         With nobody undecided it is the exact bound, which steps would only come near to.
         """
-        chosen = self._favourites(part.inside, part.undecided, np.zeros(len(part.undecided)))
-        self.improve(tuple(chosen))
         stacked, program = self._stack, self._program
-        price = route(program, chosen).price * program.measure[0] / float(stacked.unit)
+        assert stacked.query is not None, "answers cost energy"
+        chosen = program.fill(part.undecided, part.inside.tolist())
+        routing = route(program, chosen)
+        self._keep(tuple(chosen), routing.objective / float(stacked.unit))
+        price = routing.price * program.measure[0] / float(stacked.unit)
         prices = np.zeros(len(stacked.share))
         prices[0] = price
-        query = np.zeros((1, stacked.prompts)) if stacked.query is None else stacked.query[chosen]
-        worth = stacked.gain[0, chosen] - price * query
+        worth = stacked.gain[0, chosen] - price * stacked.query[chosen]
         u = np.ceil(np.maximum(worth.max(axis=0, initial=0), 0)).astype(stacked.gain.dtype)
         routed = Start(u[None], prices)
         once = Pace(1, 1, 0.0, self._width, 0.0)
@@ -313,22 +317,12 @@ class _Search:
     def _try(self, part: _Open) -> None:
         """Select what the relaxation selects, most of it first, as far as the budgets go."""
         wish = part.active + 1e-6 * np.sign(part.profit)
-        chosen = self._favourites(part.inside, part.undecided, wish)
-        if self._value_of(tuple(chosen)) > self._value:
-            self.improve(tuple(chosen))
+        order = part.undecided[np.argsort(-wish, kind="stable")]
+        chosen = self._program.fill(order, part.inside.tolist())
+        if (value := self._value_of(tuple(chosen))) > self._value:
+            self._keep(tuple(chosen), value)
             if self._query_free:
                 self.improve(tuple(local_search(self._program, chosen)))
-
-    def _favourites(self, inside: Experts, undecided: Experts, wish: Matrix) -> list[int]:
-        """Add undecided experts, the most wished for first, as long as they fit."""
-        cost = self._program.cost
-        left = self._program.limit - cost[:, inside].sum(axis=1)
-        chosen: list[int] = inside.tolist()
-        for i in undecided[np.argsort(-wish, kind="stable")].tolist():
-            if (cost[:, i] <= left).all():
-                chosen.append(i)
-                left = left - cost[:, i]
-        return chosen
 
 
 def _mended(program: Program, selected: tuple[int, ...]) -> tuple[int, ...]:
@@ -337,7 +331,7 @@ def _mended(program: Program, selected: tuple[int, ...]) -> tuple[int, ...]:
     while kept and not program.fits(kept):
         without = [value_of(program, kept[:at] + kept[at + 1 :]) for at in range(len(kept))]
         del kept[int(np.argmax(without))]
-    left = program.limit - program.cost[:, kept].sum(axis=1)
+    left = program.left(kept)
     room = program.open & (program.cost <= left[:, None]).all(axis=0)
     room[kept] = False
     if kept and (len(kept) < len(selected) or room.any()):

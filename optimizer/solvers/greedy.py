@@ -22,7 +22,7 @@ from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Leaf, Proof, Solution
-from updraft.optimizer.solvers.dual import Bound, Indices, minimise, surplus, usable
+from updraft.optimizer.solvers.dual import Bound, Indices, minimise, surplus
 from updraft.optimizer.solvers.swaps import local_search
 
 __all__ = ["Picked", "largest_share", "lazy_greedy", "local_search", "solve", "warm_start"]
@@ -68,7 +68,7 @@ def solve(
     """
     deadline = np.inf if time_limit_s is None else clock() + time_limit_s
     worth = value_of if program.query_cost is None else _routed
-    quick = program.query_cost is not None or len(usable(program)) <= _SWAPPED
+    quick = program.query_cost is not None or len(program.usable) <= _SWAPPED
     best = warm_start(program) if quick else _by_cost(program)
     objective = worth(program, best)
     bound = minimise(program, best, objective)
@@ -109,9 +109,9 @@ def lazy_greedy(
     """
     unit = largest_share(program) if unit is None else unit
     selected = list(start)
-    left = program.limit - program.cost[:, selected].sum(axis=1)
+    left = program.left(selected)
     best = _Best(program, selected)
-    experts = np.setdiff1d(usable(program) if among is None else among, selected)
+    experts = np.setdiff1d(program.usable if among is None else among, selected)
     evaluations = len(experts)
     gains = surplus(program, experts, best.counting)
     single = (int(experts[gains.argmax()]),) if len(experts) else ()
@@ -210,8 +210,8 @@ def _guided(program: Program, bound: Bound) -> Iterator[Callable[[], tuple[int, 
     for share in _KEPT_ON:
         reduced = _reduced(program, float(bound.point.prices[0]), share)
         unit = _priced(reduced, bound.point.prices)
-        first = np.intersect1d(profitable, usable(reduced))
-        within = np.intersect1d(near, usable(reduced))
+        first = np.intersect1d(profitable, reduced.usable)
+        within = np.intersect1d(near, reduced.usable)
         for selected in (_in_one(reduced, unit), _in_two(reduced, unit, first)):
             yield partial(local_search, reduced, selected, within)
 

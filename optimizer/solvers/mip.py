@@ -74,8 +74,7 @@ class _Rival:
         self.pulp, self._solver = _installed(engine)
         self._clock = clock
         self._deadline = math.inf if time_limit_s is None else clock() + time_limit_s
-        fits_alone = (program.cost <= program.limit[:, None]).all(axis=0)
-        self.experts = np.flatnonzero(program.open & fits_alone & program.value.any(axis=1))
+        self.experts = program.usable[program.value[program.usable].any(axis=1)]
         # Values from 1 to 2 at most, whatever the weights: tolerances are absolute. Powers of
         # two, so that nothing is rounded.
         self.scale = 2.0 ** -math.floor(math.log2(program.value.max(initial=0) or 1))

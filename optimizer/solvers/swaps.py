@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Matrix
 from updraft.optimizer.program import Program
-from updraft.optimizer.solvers.dual import Indices, usable
+from updraft.optimizer.solvers.dual import Indices
 
 _ROUNDS = 20
 # Gains below this share of the value may be rounding.
@@ -36,7 +36,7 @@ def local_search(
     Returns:
         A selection worth at least as much, which keeps the budgets if `selected` does.
     """
-    within = usable(program) if candidates is None else candidates
+    within = program.usable if candidates is None else candidates
     search = _Search(program, np.union1d(within, list(selected)).astype(np.intp), selected)
     for _ in range(rounds):
         filled = search.fill()

@@ -7,11 +7,22 @@ from hypothesis import strategies as st
 
 from updraft.optimizer.document import document_of
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
+from updraft.optimizer.program import Layer, Program, Row
 
 CATEGORIES = ("chat", "code")
 RANKS = ((1.0,), (3.0, 0.0), (2.0, 1.0), (1.0, 1.0), (0.7, 0.2, 0.1), (1.0, 0.5, 0.5))
+ONE_LAYER = (Layer(1, 1.0),)
 # Weights of prompts by the decimals of a problem.
 WEIGHTS = {0: (1, 2, 5), 1: (1, 0.5, 3), 3: (1, 0, 0.125), 17: (1, 0.3, 1 / 3)}
+
+
+def program(value, cost=(), limit=(), layers=ONE_LAYER, open_=None, query_cost=None):
+    """Return a program whose costs are whole units."""
+    value = np.array(value, dtype=float)
+    cost = np.array(cost, dtype=float).reshape(len(limit), len(value))
+    rows = tuple(Row(f"resources.{k}", float(most), 1.0) for k, most in enumerate(limit))
+    open_ = np.ones(len(value), dtype=bool) if open_ is None else np.array(open_)
+    return Program(value, tuple(layers), cost, rows, open_, query_cost)
 
 
 @st.composite

@@ -14,7 +14,7 @@ from updraft.optimizer.objective import value_of
 from updraft.optimizer.problem import Budgets, Expert, Problem, Prompt
 from updraft.optimizer.program import Layer, Program, Row, formulate
 from updraft.optimizer.routing import route
-from updraft.optimizer.solvers.dual import minimise, surplus, thresholds, usable
+from updraft.optimizer.solvers.dual import minimise, surplus, thresholds
 from updraft.optimizer.solvers.greedy import lazy_greedy
 
 RANKED = [(Layer(1, 1.0),), (Layer(1, 2.0), Layer(3, 1.0)), (Layer(2, 0.5),)]
@@ -74,7 +74,7 @@ def exact_bound(program, bound):
     u = [[unit * each for each in row] for row in bound.point.u.tolist()]
     total = sum(price * int(row.limit) for price, row in zip(prices, program.rows, strict=True))
     total += sum(layer.capacity * sum(row) for layer, row in zip(program.layers, u, strict=True))
-    for i in usable(program).tolist():
+    for i in program.usable.tolist():
         profit = -sum(p * int(c) for p, c in zip(prices, program.cost[:, i], strict=True))
         for layer, row in zip(program.layers, u, strict=True):
             values = [Fraction(str(each)) for each in program.value[i].tolist()]

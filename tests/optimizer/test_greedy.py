@@ -1,8 +1,10 @@
 """Lazy greedy, swaps and what they find, against plain greedy and all subsets."""
 
+import runpy
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,23 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updraft.optimizer.objective import value_of
-from updraft.optimizer.program import Layer, Program, Row
+from updraft.optimizer.program import Layer
 from updraft.optimizer.routing import route
 from updraft.optimizer.solution import Leaf
 from updraft.optimizer.solvers.greedy import largest_share, lazy_greedy, solve, warm_start
 from updraft.optimizer.solvers.swaps import local_search
 
+made = runpy.run_path(str(Path(__file__).with_name("problems.py")))["program"]
+
 ONE = (Layer(1, 1.0),)
 # Rank weights (3, 1, 1) and (2, 2) as layers.
 RANKED = [ONE, (Layer(1, 2.0), Layer(3, 1.0)), (Layer(2, 2.0),)]
-
-
-def made(value, cost=(), limit=(), layers=ONE, open_=None, query_cost=None):
-    value = np.array(value, dtype=float)
-    cost = np.array(cost, dtype=float).reshape(len(limit), len(value))
-    rows = tuple(Row(f"resources.{k}", float(most), 1.0) for k, most in enumerate(limit))
-    open_ = np.ones(len(value), dtype=bool) if open_ is None else np.array(open_)
-    return Program(value, tuple(layers), cost, rows, open_, query_cost)
 
 
 @st.composite

@@ -1,28 +1,24 @@
 """What is left out or brought together before the search changes no optimum; whole numbers."""
 
+import runpy
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.optimizer.program import Layer, Program, Row
+from updraft.optimizer.program import Layer
 from updraft.optimizer.solvers import brute, exact
 from updraft.optimizer.solvers.presolve import alike, dominated
 from updraft.optimizer.solvers.stack import stack
 
+made = runpy.run_path(str(Path(__file__).with_name("problems.py")))["program"]
+
 ONE = (Layer(1, 1.0),)
 RANKED = [ONE, (Layer(1, 2.0), Layer(3, 1.0)), (Layer(2, 2.0),)]
-
-
-def made(value, cost=(), limit=(), layers=ONE, open_=None, query_cost=None):
-    value = np.array(value, dtype=float)
-    cost = np.array(cost, dtype=float).reshape(len(limit), len(value))
-    rows = tuple(Row(f"resources.{k}", float(most), 1.0) for k, most in enumerate(limit))
-    open_ = np.ones(len(value), dtype=bool) if open_ is None else np.array(open_)
-    return Program(value, tuple(layers), cost, rows, open_, query_cost)
 
 
 @st.composite
