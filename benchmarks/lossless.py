@@ -29,7 +29,7 @@ from updraft.benchmarks.collab.wire import Link
 from updraft.benchmarks.measures.bench import Cores, bundle_prompts, complete, serve
 from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
 from updraft.config.endpoint import Endpoint
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
 from updraft.edge.request import GenerationRequest, Mode

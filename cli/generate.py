@@ -14,7 +14,7 @@ from rich.console import Console
 from updraft.cli.prompt_file import read_prompts
 from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.config import load_config, override
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine

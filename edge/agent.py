@@ -7,7 +7,7 @@ import socket
 import uvicorn
 
 from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.api import Api
 from updraft.edge.config import Cloud, EdgeConfig
 from updraft.edge.engine import Engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.meter import Meter
 from updraft.edge.estimate import LinkEstimate
 from updraft.edge.generation import Generation
 from updraft.edge.link import CloudLink
@@ -38,7 +38,7 @@ class Engine:
         self,
         bundle: Bundle,
         options: RuntimeOptions,
-        meter: ModelledMeter,
+        meter: Meter,
         link: CloudLink | None = None,
         whole_model: bool = False,
         tuned: Bundle | None = None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
+from updraft.devices.meters.meter import Span
 from updraft.edge.collaboration import Collaboration
 from updraft.edge.outage import Reconnect
 from updraft.edge.policy import NeverExit, StandaloneExit
@@ -54,6 +55,7 @@ class Generation:
         self._local_upper: LocalUpper | None = None
         self._source: TokenSource | None = None
         self._reconnect: Reconnect | None = None
+        self._span: Span | None = None
         self._abstained = False
         self._cancelled = threading.Event()
 
@@ -70,6 +72,7 @@ class Generation:
 
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
+        self._span = self._engine.meter.begin()
         try:
             self._begin()
             while not self._cancelled.is_set():
@@ -304,4 +307,5 @@ class Generation:
             self._collaboration.account(result)
             if result.cloud_calls and not result.degraded:
                 self._engine.breaker.succeeded()
-        result.energy = self._engine.meter.energy(result.edge_s)
+        if self._span is not None:
+            result.energy = self._span.end(result.edge_s)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from updraft.devices.energy import Energy
+from updraft.devices.meters.meter import Energy
 from updraft.errors import RequestError
 from updraft.models.manifest import CodecName
 from updraft.models.sampling import Sampling

@@ -6,6 +6,9 @@
     ├── RequestError       a request that can never be served as asked (prompt, mode, θ, length)
     ├── BundleError        a bundle is missing, damaged, too new or contradicts itself
     ├── RuntimeMissing     this machine lacks what was asked for (provider, extra, port)
+    ├── ProbeError         a sensor, board or file of the system cannot be read, or lies
+    ├── BudgetExceeded     a budget would be broken; says what is spent, the limit, the unit
+    ├── LedgerError        what was spent cannot be kept or read: disk full, read-only, damaged
     ├── LinkError          the other side cannot be used now; the edge goes on alone
     │   ├── LinkTimeout    no answer before the deadline
     │   ├── LinkClosed     closed by us
@@ -72,6 +75,45 @@ class RuntimeMissing(UpdraftError):
     """Raised when this machine lacks something that was asked for; says how to get it."""
 
     code = "missing"
+
+
+class ProbeError(UpdraftError):
+    """Raised when a sensor, a board or a file of the system cannot be read, or makes no sense."""
+
+    code = "probe"
+
+
+class BudgetExceeded(UpdraftError):
+    """Raised when serving would break a budget that says to refuse.
+
+    Attributes:
+        line: the budget's line.
+        spent, limit: in `unit`; `spent` counts what the request would take.
+        retry_after_s: when there is room again; None: not foreseeable.
+    """
+
+    code = "budget"
+
+    def __init__(
+        self,
+        line: str,
+        spent: float,
+        limit: float,
+        unit: str,
+        retry_after_s: float | None = None,
+    ) -> None:
+        again = "" if retry_after_s is None else f"; room again in about {retry_after_s:.0f} s"
+        super().__init__(
+            f"{line}: this would take it to {spent:g} {unit}, the budget is {limit:g} {unit}{again}"
+        )
+        self.line, self.spent, self.limit, self.unit = line, spent, limit, unit
+        self.retry_after_s = retry_after_s
+
+
+class LedgerError(UpdraftError):
+    """Raised when the ledger of what was spent cannot be opened, read or written."""
+
+    code = "ledger"
 
 
 class LinkError(UpdraftError):

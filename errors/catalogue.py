@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from updraft.errors import (
+    BudgetExceeded,
     BundleError,
     ConfigError,
+    LedgerError,
     LinkBroken,
     LinkBusy,
     LinkClosed,
     LinkError,
     LinkTimeout,
+    ProbeError,
     ProblemError,
     ProtocolError,
     RequestError,
@@ -34,6 +37,9 @@ CATALOGUE: dict[type[UpdraftError], Status] = {
     RequestError: Status("INVALID_ARGUMENT", 400),
     BundleError: Status("FAILED_PRECONDITION", 500),
     RuntimeMissing: Status("FAILED_PRECONDITION", 500),
+    ProbeError: Status("FAILED_PRECONDITION", 500),
+    BudgetExceeded: Status("RESOURCE_EXHAUSTED", 429),
+    LedgerError: Status("INTERNAL", 500),
     LinkError: Status("UNAVAILABLE", 503),
     LinkTimeout: Status("DEADLINE_EXCEEDED", 504),
     LinkClosed: Status("CANCELLED", 503),

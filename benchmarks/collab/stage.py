@@ -19,7 +19,7 @@ from updraft.benchmarks.collab.wire import LOOPBACK, Link
 from updraft.benchmarks.measures.bench import PATIENT, Cores, hold, let_go, serve
 from updraft.cloud.config import SessionLimits
 from updraft.config.endpoint import Endpoint
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.config import EnergyModel
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines

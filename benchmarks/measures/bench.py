@@ -14,7 +14,7 @@ from rich.progress import Progress
 from updraft.cli.daemon import running
 from updraft.cli.prompt_file import read_prompts
 from updraft.config.endpoint import Endpoint
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.config import EnergyModel
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines

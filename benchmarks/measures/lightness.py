@@ -29,6 +29,7 @@ import json, sys
 from pathlib import Path
 import updraft.edge
 import updraft.edge.agent as agent
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.config import Cloud, EdgeConfig
 from updraft.models.bundle import open_bundle
 import psutil
@@ -52,7 +53,7 @@ link = agent.connect(config.cloud, bundle)
 link.describe()
 runtime_before_model = "onnxruntime" in sys.modules
 note("idle")
-engine = agent.Engine(bundle, config.compute, agent.ModelledMeter(10), link)
+engine = agent.Engine(bundle, config.compute, ModelledMeter(10), link)
 note("model")
 from updraft.edge.request import GenerationRequest
 for _ in engine.start(GenerationRequest("import ", "threshold")):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from updraft.benchmarks.measures.bench import Bench
 from updraft.benchmarks.measures.report import Section, Spread
+from updraft.edge.config import EnergyModel
 from updraft.edge.request import GenerationResult, Mode
 from updraft.models.card import Table
 from updraft.models.manifest import Manifest
@@ -116,7 +117,7 @@ def _times(totals: dict[Setup, Totals], bench: Bench) -> Table:
         )
         for setup, total in totals.items()
     ]
-    power = bench.engine.meter.active_power_w
+    power = EnergyModel().active_power_w
     return Table(
         "Modes side by side: a completion's time",
         ("mode", "total, ms", "edge, ms", "cloud, ms", "communication, ms", "edge, J"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updraft.devices.energy import Energy, ModelledMeter
+from updraft.devices.meters.meter import Energy
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.request import (
     CLOUD_MODES,
     COMBINED_MODES,
@@ -101,7 +102,7 @@ def test_a_result_prints_as_documented():
         edge_s=0.25,
         cloud_s=0.125,
         comm_s=0.1250004,
-        energy=ModelledMeter(active_power_w=10).energy(busy_s=0.25),
+        energy=ModelledMeter(active_power_w=10).begin().end(busy_s=0.25),
         degraded=True,
         unverified_from=1,
     )

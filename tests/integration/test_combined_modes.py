@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from updraft.config.endpoint import parse_endpoint
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
 from updraft.edge.request import GenerationRequest

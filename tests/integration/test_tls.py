@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from updraft.config.endpoint import TlsFiles
-from updraft.devices.energy import ModelledMeter
+from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.agent import connect
 from updraft.edge.config import Cloud
 from updraft.edge.engine import Engine

@@ -1,0 +1,1 @@
+"""The fleet: which nodes there are, which experts are on, and who answers a prompt."""

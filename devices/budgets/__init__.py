@@ -1,0 +1,1 @@
+"""Budgets: what a device may spend, what it has spent, and what follows."""

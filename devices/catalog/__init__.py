@@ -1,0 +1,1 @@
+"""What Updraft runs on: data files of boards and GPUs, read and checked."""

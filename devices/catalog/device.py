@@ -1,0 +1,69 @@
+"""A device as its data file describes it; `entries` reads them, this says what they hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from updraft.config import Section
+from updraft.devices.workload import Precision
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+MeterKind = Literal["ina3221", "nvml", "rapl", "pi5-pmic", "modelled"]
+
+
+class PowerMode(Section):
+    """One setting of a device's clocks. Its name is a clock cap, not a promise of watts.
+
+    Attributes:
+        name: as the device's own tool calls it (`nvpmodel -q`).
+        active_w: drawn by the whole module while it decodes.
+        compute, bandwidth: share of the device's best that is left in this mode.
+        needs_reboot: switching to or from it changes the number of cores.
+    """
+
+    name: str
+    active_w: Positive
+    compute: Share = 1.0
+    bandwidth: Share = 1.0
+    needs_reboot: bool = False
+
+
+class Device(Section):
+    """A board, host or GPU.
+
+    Attributes:
+        id: what budgets and commands call it.
+        compatible: strings of the device tree, PCI or NVML name that identify it.
+        memory_bytes: of the module; shared by CPU and GPU where `unified`.
+        bandwidth_bytes_per_s: of the memory that weights are read from, as published.
+        ops_per_s: dense operations per second by precision (one multiply-add is two).
+        efficiency: share of the published bandwidth that decoding reaches.
+        step_overhead_s: one run of a graph, however small.
+        idle_w: drawn by the module doing nothing, in the default mode.
+        meter: what can measure it.
+        power_modes: the default one first; at least one.
+        sources: where each figure is from: address or document, and what it says.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str
+    family: Literal["jetson", "raspberry-pi", "x86", "gpu"]
+    compatible: tuple[str, ...] = ()
+    memory_bytes: Annotated[int, Field(gt=0)]
+    unified: bool
+    bandwidth_bytes_per_s: Positive
+    ops_per_s: dict[Precision, Positive]
+    efficiency: Share = 0.8
+    step_overhead_s: Positive = 5e-5
+    idle_w: Positive
+    meter: MeterKind
+    power_modes: tuple[PowerMode, ...] = Field(min_length=1)
+    sources: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def default_mode(self) -> PowerMode:
+        """The mode that it comes up in."""
+        return self.power_modes[0]

@@ -1,0 +1,1 @@
+"""Meters: what a device draws, read from its sensors or modelled."""
