@@ -116,6 +116,36 @@ def optimizer(
     _end(console, written, output, results.left_out, results.faults)
 
 
+@app.command()
+def budgets(
+    tier: Annotated[TierName, typer.Option(help="How much is measured.")] = TierName.default,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for budgets.md, budgets.json and plots; none: nothing is written."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Serve days of prompts by emulated devices, under budgets of energy and delay.
+
+    The exit code is 1 when a request is lost with a node.
+    """
+    _require(_EXTRA, "cpu,bench")
+    from updraft.benchmarks.budgets.plan import TIERS
+    from updraft.benchmarks.budgets.results import save, to_json
+    from updraft.benchmarks.budgets.run import measure
+
+    console = Console(stderr=True)
+    results = measure(TIERS[tier.value], console)
+    if as_json:
+        print(to_json(results))
+    else:
+        _print(results.tables(), console)
+    written = [] if output is None else save(results, output)
+    _end(console, written, output, [], results.faults)
+
+
 def _require(modules: Sequence[str], extras: str) -> None:
     if missing := [name for name in modules if find_spec(name) is None]:
         raise RuntimeMissing(f"{', '.join(missing)} not installed: pip install 'updraft[{extras}]'")

@@ -16,9 +16,12 @@ import typer
 from updraft.cli.daemon import announce, set_up_logging
 from updraft.config import load_config, override
 from updraft.config.endpoint import parse_endpoint, require_tls
+from updraft.devices.fit import Load
 from updraft.models.bundle import open_bundle
+from updraft.models.room import require_room
 from updraft.models.sequence import Model
 from updraft.models.shipped import shipped_bundle
+from updraft.models.workload import workload_of
 
 app = typer.Typer(help="Run the coordinator daemon.", no_args_is_help=True)
 _log = logging.getLogger(__name__)
@@ -51,6 +54,15 @@ def serve(
     settings = override(settings, {"listen": listen, "bundle": bundle})
     require_tls(parse_endpoint(settings.listen), settings.tls)
     checked = open_bundle(settings.bundle or shipped_bundle())
+    # Forward passes over many sessions load the layers once more, in pieces.
+    load = Load(
+        workload_of(checked),
+        settings.sessions.max_sessions,
+        copies=2,
+        kv_limit_mib=settings.sessions.memory_mib,
+        kv_limit_key="sessions.memory_mib",
+    )
+    require_room(load)
     model = Model.load(checked, range(checked.manifest.architecture.layers), settings.compute)
 
     async def run() -> None:

@@ -53,6 +53,8 @@ def serve(
     agent = Agent(settings)
     endpoint = agent.bind()
     checked = open_bundle(settings.bundle or shipped_bundle())
+    tuned = open_bundle(settings.tuned) if settings.tuned else None
+    agent.require_room(checked, tuned)
     announce(endpoint)
     _log.info("running bundle %s %s", checked.manifest.name, checked.fingerprint[:12])
-    agent.serve(checked, open_bundle(settings.tuned) if settings.tuned else None)
+    agent.serve(checked, tuned)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -14,15 +15,21 @@ from rich.console import Console
 from updraft.cli.prompt_file import read_prompts
 from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.config import load_config, override
-from updraft.devices.meters.modelled import ModelledMeter
+from updraft.devices.budgets.budget import UNITS
+from updraft.devices.fit import Load
 from updraft.edge.agent import connect
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
+from updraft.edge.governor import Governor, Ticket
+from updraft.edge.metering import open_own_meter
 from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode, OnOutage, OnStop
+from updraft.edge.spending import governed, read_budget
 from updraft.errors import RequestError
 from updraft.models.bundle import open_bundle
 from updraft.models.manifest import CodecName
+from updraft.models.room import require_room
 from updraft.models.shipped import shipped_bundle
+from updraft.models.workload import workload_of
 
 
 def generate(
@@ -79,13 +86,20 @@ def generate(
     config: Annotated[
         Path | None, typer.Option(help="The agent's TOML: [cloud] with [cloud.tls], [compute].")
     ] = None,
+    budget_file: Annotated[
+        Path | None, typer.Option("--budget", help="File of budgets to keep; counts in the ledger.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="This device's name in the budgets; the host's by default.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per prompt.")
     ] = False,
 ) -> None:
     """Complete prompts; each token is coloured by where it came from."""
     settings = load_config(EdgeConfig, config, os.environ, "UPDRAFT_EDGE")
-    settings = override(settings, {"cloud.address": cloud, "bundle": bundle, "tuned": tuned})
+    given = {"cloud.address": cloud, "bundle": bundle, "tuned": tuned}
+    settings = override(settings, given | {"budget.file": budget_file, "budget.device": device})
     chosen = mode or ("lossless" if settings.cloud.address else "standalone")
     requests = [
         GenerationRequest(
@@ -111,27 +125,49 @@ def generate(
     ]
     checked = open_bundle(settings.bundle or shipped_bundle())
     small = open_bundle(settings.tuned) if settings.tuned else None
+    budget = read_budget(settings.budget)
+    memory = None if budget is None else budget.limit("memory")
+    top = None if chosen == "full" else checked.manifest.split
+    require_room(Load(workload_of(checked), 1, top), small, memory)
     link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
-        meter = ModelledMeter(settings.energy.active_power_w)
-        whole = chosen == "full"
-        engine = Engine(checked, settings.compute, meter, link, whole_model=whole, tuned=small)
-        for request in requests:
-            _complete(engine, request, as_json)
+        with closing(open_own_meter(settings.energy, settings.compute.provider)) as meter:
+            whole = chosen == "full"
+            engine = Engine(checked, settings.compute, meter, link, whole_model=whole, tuned=small)
+            with governed(engine, settings, budget) as governor:
+                for request in requests:
+                    _complete(engine, request, as_json, governor, own_mode=mode is not None)
     finally:
         if link is not None:
             link.close()
 
 
-def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None:
-    generation = engine.start(request)
+def _complete(
+    engine: Engine,
+    request: GenerationRequest,
+    as_json: bool,
+    governor: Governor | None,
+    *,
+    own_mode: bool,
+) -> None:
+    ticket: Ticket | None = None
+    if governor is None:
+        generation = engine.start(request)
+        steps = generation.settled()
+    else:
+        prompt = engine.tokenizer.encode(request.prompt)
+        ticket = governor.admit_or_sleep(request, len(prompt), own_mode=own_mode)
+        generation = governor.start(engine, ticket, prompt)
+        steps = governor.follow(ticket, generation)
     if as_json:
-        for _ in generation:
+        for _ in steps:
             pass
-        print(json.dumps(generation.result.to_json()), flush=True)
+        said = generation.result.to_json()
+        if governor is not None and ticket is not None:
+            said["budget"] = governor.statement(ticket)
+        print(json.dumps(said), flush=True)
         return
     out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
-    steps = generation.settled()
     # What is refused is refused before anything is printed.
     first = list(islice(steps, 1))
     print_verbatim(out, request.prompt, "dim")
@@ -146,6 +182,8 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         f"({result.energy.method})",
         style="dim",
     )
+    if governor is not None and ticket is not None:
+        err.print(_what_is_left(governor.statement(ticket)), style="dim")
     err.print(source_legend(result.decisions))
     if result.unverified_from is not None:
         err.print(
@@ -154,6 +192,16 @@ def _complete(engine: Engine, request: GenerationRequest, as_json: bool) -> None
         )
     elif result.degraded:
         err.print("the coordinator was away; what was decoded meanwhile is mended", style="bold")
+
+
+def _what_is_left(statement: dict[str, Any]) -> str:
+    left = [f"{name} {value:g} {UNITS[name]}" for name, value in statement["left"].items()]
+    said = f"left of the budget: {', '.join(left) or 'no line is used up'}"
+    if (changed := statement.get("changed_by")) is not None:
+        said += f"; {changed['line']} made it {changed['on_exhausted']}"
+    if (fault := statement.get("ledger_fault")) is not None:
+        said += f"; {fault}"
+    return said
 
 
 def _prompts(prompt: str | None, prompt_file: Path | None) -> list[str]:

@@ -10,7 +10,19 @@ import typer
 # gRPC's own log would repeat, in its words, what our errors say; set before it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from updraft.cli import bench, bundle, cloud, demo, doctor, edge, generate, optimize
+from updraft.cli import (
+    bench,
+    budget,
+    bundle,
+    cloud,
+    demo,
+    device,
+    doctor,
+    edge,
+    fleet,
+    generate,
+    optimize,
+)
 from updraft.errors import ProblemError, UpdraftError
 
 app = typer.Typer(
@@ -22,10 +34,13 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.add_typer(bench.app, name="bench")
+app.add_typer(budget.app, name="budget")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(edge.app, name="edge")
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(optimize.app, name="optimize")
+app.add_typer(fleet.app, name="fleet")
+app.add_typer(device.app, name="device")
 app.command("doctor")(doctor.doctor)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from updraft.cloud.fleet.config import FleetLimits
 from updraft.config import Section
 from updraft.config.endpoint import TlsFiles
 from updraft.models.runtime import RuntimeOptions
@@ -68,5 +69,6 @@ class CloudConfig(Section):
     drain_s: float = Field(default=5, ge=0)
     sessions: SessionLimits = SessionLimits()
     passes: PassLimits = PassLimits()
+    fleet: FleetLimits = FleetLimits()
     compute: RuntimeOptions = RuntimeOptions()
     tls: TlsFiles | None = None

@@ -7,6 +7,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from updraft.cloud.config import CloudConfig
+from updraft.cloud.fleet.opening import open_fleet
 from updraft.cloud.intake import Intake
 from updraft.cloud.service import MAX_UNOPENED, CollaborationService
 from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
@@ -14,8 +15,10 @@ from updraft.errors import RuntimeMissing
 from updraft.models.sequence import Model
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
+from updraft.proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Collaboration"].full_name
+_FLEET = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
 _MAX_FRAME_BYTES = 4 << 20
 
 
@@ -25,8 +28,13 @@ class Coordinator:
     def __init__(self, config: CloudConfig, model: Model) -> None:
         self._config = config
         self._service = CollaborationService(model, config)
+        fleet = config.fleet
+        self._fleet = open_fleet(fleet, model.bundle) if fleet.enabled else None
         self._health = health.aio.HealthServicer()
         most_calls = 2 * (config.sessions.max_sessions + MAX_UNOPENED) + 16
+        if self._fleet is not None:
+            # The others are told why they are refused.
+            most_calls += 2 * (fleet.max_nodes + fleet.max_answers)
         self._server = grpc.aio.server(
             options=[
                 # Streams whose client never reads what they ended with are bounded by this alone.
@@ -47,8 +55,12 @@ class Coordinator:
             interceptors=[Intake()],
         )
         rpc.add_CollaborationServicer_to_server(self._service, self._server)
+        self._names = [_SERVICE]
+        if self._fleet is not None:
+            fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
+            self._names.append(_FLEET)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> Endpoint:
@@ -76,12 +88,16 @@ class Coordinator:
             ) from error
         await self._server.start()
         self._service.start()
-        for name in ("", _SERVICE):
+        if self._fleet is not None:
+            self._fleet.start()
+        for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return Endpoint(endpoint.host, port)
 
     async def stop(self) -> None:
         """Refuse new sessions, give running ones `drain_s` to finish, and end."""
         await self._health.enter_graceful_shutdown()
+        if self._fleet is not None:
+            await self._fleet.close(self._config.drain_s)
         await self._server.stop(self._config.drain_s)
         self._service.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from time import monotonic, process_time
 from typing import Any
@@ -20,6 +19,7 @@ from updraft.cloud.intake import NO_FRAME
 from updraft.cloud.opening import Opening
 from updraft.cloud.scheduler import Scheduler
 from updraft.cloud.session import Session
+from updraft.cloud.status import abort
 from updraft.cloud.store import Store
 from updraft.cloud.stream import Stream
 from updraft.errors import (
@@ -30,7 +30,6 @@ from updraft.errors import (
     ProtocolError,
     UpdraftError,
 )
-from updraft.errors.catalogue import status_of
 from updraft.models.sequence import Model
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
@@ -39,10 +38,6 @@ from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 MAX_UNOPENED = 64
 # Uploads that may feed one session at one time.
 _MOST_UPLOADS = 4
-# Time for the status of a stream to leave, where the client may not be reading.
-_ABORT_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 class CollaborationService(rpc.CollaborationServicer):
@@ -117,7 +112,7 @@ class CollaborationService(rpc.CollaborationServicer):
             stream.stop_writing()
             self._desk.leave(stream, fault)
         if fault is not None:
-            await _abort(context, fault)
+            await abort(context, fault)
 
     async def Upload(  # noqa: N802
         self,
@@ -128,7 +123,7 @@ class CollaborationService(rpc.CollaborationServicer):
         try:
             return await self._upload(context)
         except UpdraftError as error:
-            await _abort(context, error)
+            await abort(context, error)
             raise
         finally:
             self._uploads -= 1
@@ -254,17 +249,3 @@ async def _read_soon(context: grpc.aio.ServicerContext, timeout_s: float) -> Any
         return await asyncio.wait_for(_read(context), timeout_s)
     except asyncio.TimeoutError as error:
         raise LinkTimeout(f"no frame came for {timeout_s:g} s") from error
-
-
-async def _abort(context: grpc.aio.ServicerContext, error: UpdraftError) -> None:
-    """End a call with a status; a client that does not read it is not waited for."""
-    _log.info("a stream was refused or ended: %s: %s", error.code, error)
-    status = grpc.StatusCode[status_of(error).grpc]
-    abort = asyncio.ensure_future(context.abort(status, f"{error.code}: {error}"))
-    # It fails where the client is gone, and nobody may be waiting for it any more by then.
-    abort.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait((abort,), timeout=_ABORT_S)
-    if abort.done():
-        if isinstance(abort.exception(), grpc.aio.InternalError):
-            raise asyncio.CancelledError("the client is gone") from abort.exception()
-        abort.result()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from updraft.config.key_lines import key_lines
+from updraft.config.syntax import parse_toml
 from updraft.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Section(BaseModel):
@@ -45,17 +40,33 @@ def load_config(
     text = ""
     values: dict[str, Any] = {}
     if path is not None:
-        text, values = _read(path)
+        text, values = read_toml(path)
     origin = _apply_environment(values, environment, prefix)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            keys = [str(key) for key in fault["loc"]]
-            where = origin.get(tuple(keys)) or _place(path, text, keys)
-            faults.append(f"{where}: {'.'.join(keys)}: {_explain(schema, keys, fault)}")
-        raise ConfigError(faults) from error
+        raise ConfigError(describe_faults(schema, error, path, text, origin)) from error
+
+
+def describe_faults(
+    schema: type[BaseModel],
+    error: ValidationError,
+    path: Path | None,
+    text: str,
+    origin: Mapping[tuple[str, ...], str] | None = None,
+) -> list[str]:
+    """Say of every fault where it is (file and line), what is wrong and what is known instead.
+
+    Args:
+        text: of the file, for the lines.
+        origin: the place of keys that are not from the file.
+    """
+    faults = []
+    for fault in error.errors():
+        keys = [str(key) for key in fault["loc"]]
+        where = (origin or {}).get(tuple(keys)) or place_of(path, text, keys)
+        faults.append(f"{where}: {'.'.join(keys)}: {_explain(schema, keys, fault)}")
+    return faults
 
 
 def override(settings: SectionT, options: Mapping[str, Any]) -> SectionT:
@@ -77,14 +88,22 @@ def _replaced(section: SectionT, keys: list[str], value: Any) -> SectionT:
     return section.model_copy(update={key: value})
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
+def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Read a TOML file: its text, for naming lines, and its values.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not TOML: {error}"]) from error
+    values, faults = parse_toml(text)
+    if faults:
+        raise ConfigError([f"{path}:{line}: {message}" for line, message in faults])
+    return text, values
 
 
 def _apply_environment(
@@ -105,20 +124,19 @@ def _apply_environment(
     return origin
 
 
-def _place(path: Path | None, text: str, keys: list[str]) -> str:
-    """Name the file and, where the key stands in it, the line."""
-    section, wanted = "", ".".join(keys[:-1])
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            section = header[1].strip()
-            if section == ".".join(keys):
-                return f"{path}:{number}"
-        elif keys and section == wanted and re.match(rf"\s*{re.escape(keys[-1])}\s*=", line):
-            return f"{path}:{number}"
-    return str(path) if path else "defaults"
+def place_of(path: Path | None, text: str, keys: Sequence[str]) -> str:
+    """Name the file and the line of the key, or else of the section that it is missing from."""
+    lines = key_lines(text)
+    places = (tuple(keys[:end]) for end in range(len(keys), 0, -1))
+    line = next((lines[place] for place in places if place in lines), None)
+    if path is None:
+        return "defaults"
+    return f"{path}:{line}" if line else str(path)
 
 
 def _explain(schema: type[BaseModel], keys: list[str], fault: Any) -> str:
+    if fault["type"] == "missing":
+        return str(fault["msg"])  # what was found is all that stands beside it
     if fault["type"] != "extra_forbidden":
         return f"{fault['msg']}, found {fault['input']!r}"
     known = _keys_beside(schema, keys)
@@ -129,6 +147,8 @@ def _explain(schema: type[BaseModel], keys: list[str], fault: Any) -> str:
 
 def _keys_beside(schema: type[BaseModel], keys: list[str]) -> list[str]:
     for key in keys[:-1]:
+        if key.isdigit():
+            continue
         field = schema.model_fields.get(key)
         kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
         sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]

@@ -18,12 +18,19 @@ class Piece:
         kv_bytes_per_position: what one position leaves in the KV cache, and what every later
             position reads of it; 0 for a head.
         last_layer: layers done after it; the exit that a head belongs to.
+        attention_macs: multiplications of one position with one position of its past.
+        kept_bytes: in memory beside the weights and not read as a whole: tables that are looked
+            up by row, and the file that the runtime keeps.
+        nodes: operators that the runtime starts one after the other in every run.
     """
 
     weight_bytes: int
     macs_per_position: int
     kv_bytes_per_position: int
     last_layer: int
+    attention_macs: int = 0
+    kept_bytes: int = 0
+    nodes: int = 0
 
 
 @dataclass(frozen=True)

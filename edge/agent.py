@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 
 import uvicorn
 
 from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
-from updraft.devices.meters.modelled import ModelledMeter
+from updraft.devices.fit import Load
 from updraft.edge.api import Api
 from updraft.edge.config import Cloud, EdgeConfig
 from updraft.edge.engine import Engine
+from updraft.edge.governor import Governor
 from updraft.edge.link import CloudLink, Deadlines
+from updraft.edge.membership import fleet_endpoint, in_fleet
+from updraft.edge.metering import open_own_meter
+from updraft.edge.spending import governed, read_budget
 from updraft.errors import ConfigError, RuntimeMissing
 from updraft.models.bundle import Bundle
+from updraft.models.room import require_room
+from updraft.models.workload import workload_of
 
 _DRAIN_S = 5
 
@@ -39,6 +46,8 @@ class Agent:
     def __init__(self, config: EdgeConfig) -> None:
         self._config = config
         self._endpoint = parse_endpoint(config.api.listen)
+        self._fleet = fleet_endpoint(config)
+        self._budget = read_budget(config.budget)
         if not (self._endpoint.is_loopback or config.api.allow_remote):
             raise ConfigError(
                 [
@@ -67,32 +76,52 @@ class Agent:
             ) from error
         return Endpoint(self._endpoint.host, self._socket.getsockname()[1])
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the layers above the split are loaded too."""
+        joins_full = self._fleet is not None and self._config.node.mode == "full"
+        return self._config.decoding.whole_model or joins_full
+
+    def require_room(self, bundle: Bundle, tuned: Bundle | None = None) -> None:
+        """Refuse bundles that will not fit into memory, before anything of them is loaded.
+
+        Raises:
+            BundleError: with what is needed, what is free, and what would fit.
+        """
+        contexts = self._config.api.max_generations
+        if self._fleet is not None:
+            contexts += self._config.node.concurrency
+        top = None if self._whole else bundle.manifest.split
+        load = Load(workload_of(bundle), contexts, top, contexts_key="api.max_generations")
+        memory = None if self._budget is None else self._budget.limit("memory")
+        require_room(load, tuned, memory)
+
     def serve(self, bundle: Bundle, tuned: Bundle | None = None) -> None:
         """Load the bundles and serve until SIGTERM or SIGINT; running answers may finish.
 
         Args:
             tuned: holds the tuned small model of mode `proxy`.
         """
+        compute = self._config.compute
         link = connect(self._config.cloud, bundle)
         try:
-            engine = Engine(
-                bundle,
-                self._config.compute,
-                ModelledMeter(self._config.energy.active_power_w),
-                link,
-                self._config.decoding.whole_model,
-                tuned,
-            )
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    Api(engine, self._config).app,
-                    log_config=None,
-                    access_log=False,
-                    lifespan="off",
-                    timeout_graceful_shutdown=_DRAIN_S,
-                )
-            )
-            server.run(sockets=[self._socket])
+            with closing(open_own_meter(self._config.energy, compute.provider)) as meter:
+                engine = Engine(bundle, compute, meter, link, self._whole, tuned)
+                with governed(engine, self._config, self._budget) as governor:
+                    self._run(engine, governor)
         finally:
             if link is not None:
                 link.close()
+
+    def _run(self, engine: Engine, governor: Governor | None) -> None:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                Api(engine, self._config, governor).app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=_DRAIN_S,
+            )
+        )
+        with in_fleet(engine, self._config, self._fleet, governor):
+            server.run(sockets=[self._socket])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sse_starlette import EventSourceResponse
@@ -20,8 +22,9 @@ from updraft.edge.completions import Responses, parse_body, to_request
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.generation import Generation
-from updraft.edge.request import GeneratedToken
-from updraft.errors import RequestError, UpdraftError
+from updraft.edge.governor import Governor, Ticket
+from updraft.edge.request import GeneratedToken, GenerationRequest
+from updraft.errors import BudgetExceeded, RequestError, UpdraftError
 from updraft.errors.catalogue import status_of
 
 _MAX_BODY_BYTES = 4 << 20
@@ -31,8 +34,11 @@ _log = logging.getLogger(__name__)
 class Api:
     """Serves completions of one engine."""
 
-    def __init__(self, engine: Engine, config: EdgeConfig) -> None:
+    def __init__(
+        self, engine: Engine, config: EdgeConfig, governor: Governor | None = None
+    ) -> None:
         self._engine = engine
+        self._governor = governor
         self._config = config
         self._running = 0
         self._threads = ThreadPoolExecutor(config.api.max_generations, "generation")
@@ -40,6 +46,7 @@ class Api:
             routes=[
                 Route("/v1/completions", self._completions, methods=["POST"]),
                 Route("/v1/models", self._models),
+                Route("/v1/budget", self._budget),
                 Route("/healthz", self._health),
             ],
             exception_handlers={UpdraftError: _refuse, HTTPException: _refuse_http},
@@ -48,16 +55,25 @@ class Api:
     async def _completions(self, request: Request) -> Response:
         body = parse_body(await _read_body(request))
         asked = to_request(body, self._config.decoding, self._engine.link is not None)
+        own_mode = (body.updraft.mode or self._config.decoding.mode) is not None
         # In a thread: a prompt of a megabyte takes half a second to tokenize.
-        generation = await asyncio.to_thread(self._engine.start, asked)
-        if self._running >= self._config.api.max_generations:
-            return _error(
-                f"{self._running} generations are running, the limit of this agent; try later",
-                "busy",
-                429,
-            )
-        tokens = self._decode(generation)
-        responses = Responses(self._engine.bundle.manifest.name)
+        prompt = await asyncio.to_thread(self._engine.tokenizer.encode, asked.prompt)
+        if self._is_full:
+            return self._busy()
+        ticket: Ticket | None = None
+        if self._governor is not None:
+            ticket = await self._governor.admit(asked, len(prompt), own_mode=own_mode)
+            if self._is_full:  # meanwhile, if it had to wait
+                self._governor.release(ticket)
+                return self._busy()
+        self._running += 1
+        try:
+            generation = await asyncio.to_thread(self._start, asked, prompt, ticket)
+        except BaseException:
+            self._running -= 1
+            raise
+        tokens = self._decode(generation, ticket)
+        responses = Responses(self._engine.bundle.manifest.name, partial(self._statement, ticket))
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
             return EventSourceResponse(self._stream(generation, tokens, responses, with_usage))
@@ -84,15 +100,17 @@ class Api:
             yield {"data": json.dumps(_error_body(str(error), error.code))}
         yield {"data": "[DONE]"}
 
-    def _decode(self, generation: Generation) -> AsyncIterator[GeneratedToken]:
-        """Run the decoding loop in a thread; its place is taken from now until it has ended."""
+    def _decode(
+        self, generation: Generation, ticket: Ticket | None
+    ) -> AsyncIterator[GeneratedToken]:
+        """Run the decoding loop in a thread; its place is taken until it has ended."""
         loop = asyncio.get_running_loop()
         # Bounded by max_tokens, which the context bounds.
         queue: asyncio.Queue[GeneratedToken | None] = asyncio.Queue()
 
         def decode() -> None:
             try:
-                for token in generation.settled():
+                for token in self._follow(generation, ticket):
                     loop.call_soon_threadsafe(queue.put_nowait, token)
             finally:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
@@ -102,10 +120,42 @@ class Api:
             if not work.cancelled() and work.exception() is not None:
                 _log.info("a generation failed: %s", work.exception())
 
-        self._running += 1
         work = loop.run_in_executor(self._threads, decode)
         work.add_done_callback(end)
         return _tokens(generation, queue, work)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._running >= self._config.api.max_generations
+
+    def _busy(self) -> Response:
+        return _error(
+            f"{self._running} generations are running, the limit of this agent; try later",
+            "busy",
+            429,
+        )
+
+    def _start(
+        self, asked: GenerationRequest, prompt: list[int], ticket: Ticket | None
+    ) -> Generation:
+        if self._governor is None or ticket is None:
+            return self._engine.start(asked, prompt)
+        return self._governor.start(self._engine, ticket, prompt)
+
+    def _follow(self, generation: Generation, ticket: Ticket | None) -> Iterator[GeneratedToken]:
+        if self._governor is None or ticket is None:
+            return generation.settled()
+        return self._governor.follow(ticket, generation)
+
+    def _statement(self, ticket: Ticket | None) -> dict[str, Any]:
+        if self._governor is None or ticket is None:
+            return {}
+        return self._governor.statement(ticket)
+
+    async def _budget(self, request: Request) -> Response:
+        if self._governor is None:
+            raise HTTPException(404, "no budget is configured: [budget] file names one")
+        return JSONResponse(self._governor.state())
 
     async def _models(self, request: Request) -> Response:
         model = {"id": self._engine.bundle.manifest.name, "object": "model", "owned_by": "updraft"}
@@ -120,6 +170,7 @@ class Api:
                 "fingerprint": self._engine.bundle.fingerprint,
                 "coordinator": str(link.endpoint) if link else None,
                 "generations": self._running,
+                "ledger_fault": self._governor.ledger.fault if self._governor else None,
             }
         )
 
@@ -150,7 +201,10 @@ async def _read_body(request: Request) -> bytes:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, UpdraftError)
     _log.info("refused: %s", error.code)
-    return _error(str(error), error.code, status_of(error).http)
+    response = _error(str(error), error.code, status_of(error).http)
+    if isinstance(error, BudgetExceeded) and error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return response
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

@@ -99,12 +99,14 @@ class Collaboration:
             upper = CloudUpper(window, upstream, session, self._cost)
             policy = ThresholdExit(request.theta)
             return EdgeSource(window, policy, upper, self._sampling, self._lookout)
+        ids = request.mode == "ids"
+        tuning = self._engine.pilot.tuning(request.wire, ids, request.temperature)
         return SpeculativeSource(
             window,
             upstream,
             session,
             self._sampling,
-            self._engine.pilot.tuning(request.wire, request.mode == "ids", request.temperature),
+            tuning.limited(request.draft_length),
             self._cost,
             self._engine.estimate,
             self._text_end,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,6 +47,8 @@ class Extension(_Body):
     on_stop: OnStop | None = None
     max_uplink_bytes: int | None = None
     max_latency_ms: float | None = None
+    exit_layer: int | None = None
+    draft_length: int | None = None
 
 
 class StreamOptions(_Body):
@@ -123,13 +126,20 @@ def to_request(body: CompletionBody, defaults: Decoding, has_cloud: bool) -> Gen
         max_latency_ms=own.max_latency_ms or defaults.max_latency_ms,
         outage=own.outage or defaults.outage,
         repair_wait_s=defaults.repair_wait_s,
+        exit_layer=own.exit_layer,
+        draft_length=own.draft_length,
     )
 
 
 class Responses:
-    """Makes the response objects of one request."""
+    """Makes the response objects of one request.
 
-    def __init__(self, model: str) -> None:
+    Args:
+        budget: says what is left of the device's budget; called when the answer has ended.
+    """
+
+    def __init__(self, model: str, budget: Callable[[], dict[str, Any]] = dict) -> None:
+        self._budget = budget
         self._envelope = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -156,20 +166,41 @@ class Responses:
         return {
             **self._envelope,
             "choices": [_choice("", _finish_reason(generation))],
-            "updraft": generation.result.to_json(),
+            "updraft": self._account(generation),
         }
 
     def usage_chunk(self, generation: Generation) -> dict[str, Any]:
         """The extra chunk that `stream_options.include_usage` asks for."""
-        return {**self._envelope, "choices": [], "usage": _usage(generation)}
+        return {**self._envelope, "choices": [], "usage": self._usage(generation)}
 
     def whole(self, generation: Generation) -> dict[str, Any]:
         """The answer to a request that does not stream."""
         return {
             **self._envelope,
             "choices": [_choice(generation.result.text, _finish_reason(generation))],
-            "usage": _usage(generation),
-            "updraft": generation.result.to_json(),
+            "usage": self._usage(generation),
+            "updraft": self._account(generation),
+        }
+
+    def _account(self, generation: Generation) -> dict[str, Any]:
+        budget = self._budget()
+        return generation.result.to_json() | ({"budget": budget} if budget else {})
+
+    def _usage(self, generation: Generation) -> dict[str, Any]:
+        result = generation.result
+        completion = len(result.tokens)
+        return {
+            "prompt_tokens": generation.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": generation.prompt_tokens + completion,
+            "updraft": {
+                "latency_ms": round(1e3 * result.total_s, 3),
+                "energy_j": round(result.energy.joules, 6),
+                "uplink_bytes": result.uplink_bytes,
+                "downlink_bytes": result.downlink_bytes,
+                "cloud_tokens": result.cloud_positions,
+                **self._budget(),
+            },
         }
 
 
@@ -180,12 +211,3 @@ def _choice(text: str, finish_reason: str | None) -> dict[str, Any]:
 def _finish_reason(generation: Generation) -> str:
     reason = generation.result.finish_reason
     return "length" if reason == "cancelled" else reason
-
-
-def _usage(generation: Generation) -> dict[str, int]:
-    completion = len(generation.result.tokens)
-    return {
-        "prompt_tokens": generation.prompt_tokens,
-        "completion_tokens": completion,
-        "total_tokens": generation.prompt_tokens + completion,
-    }

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from updraft.config import Section
 from updraft.config.endpoint import TlsFiles
+from updraft.devices.meters.choose import MeterSettings
 from updraft.edge.request import Mode, OnOutage, OnStop
 from updraft.models.manifest import CodecName
 from updraft.models.runtime import RuntimeOptions
+
+# As coordinators take them for names.
+NODE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class Api(Section):
@@ -77,14 +82,73 @@ class Cloud(Section):
     tls: TlsFiles | None = None
 
 
-class EnergyModel(Section):
-    """How energy is estimated where there is no meter.
+class DeclaredSpeed(Section):
+    """What an answer takes, where it is known better than by a measurement at the start.
 
     Attributes:
-        active_power_w: power of the busy device above idle.
+        prompt_tokens: length of the prompt that `first_token_ms` and `prompt_j` are for.
+        per_token_ms, per_token_j: of each further token.
     """
 
-    active_power_w: float = Field(default=10, ge=0, le=10_000)
+    prompt_tokens: int = Field(gt=0)
+    first_token_ms: float = Field(ge=0)
+    per_token_ms: float = Field(ge=0)
+    prompt_j: float = Field(ge=0)
+    per_token_j: float = Field(ge=0)
+
+
+class NodeConfig(Section):
+    """This device as a node of a fleet, which answers prompts of others.
+
+    Attributes:
+        enabled: join the fleet of the coordinator.
+        name: one that no other node has; by default the host's.
+        coordinator: HOST:PORT; by default that of `[cloud]`.
+        expert: what the gate calls the bundle; by default the bundle's name.
+        device: id of the catalog's entry; by default what the probe finds.
+        mode: how answers are decoded; `full` loads the layers above the split too.
+        concurrency: answers at one time.
+        max_tokens: the longest answer that it gives.
+        standby_w: what keeping the expert ready takes, beyond the parked node.
+        drain_s: time that running answers get to end when the agent is asked to stop.
+        quality: measured on held-out prompts, by domain; by default what the bundle says.
+        speed: declared; by default it is measured when the agent starts.
+    """
+
+    enabled: bool = False
+    name: str | None = Field(default=None, pattern=NODE_NAME)
+    coordinator: str | None = None
+    expert: str | None = Field(default=None, pattern=NODE_NAME)
+    device: str | None = Field(default=None, pattern=NODE_NAME)
+    mode: Mode = "full"
+    concurrency: int = Field(default=1, gt=0, le=64)
+    max_tokens: int = Field(default=1024, gt=0, le=1 << 20)
+    standby_w: float = Field(default=0, ge=0, le=10_000)
+    drain_s: float = Field(default=5, ge=0, le=3600)
+    quality: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    speed: DeclaredSpeed | None = None
+
+
+class BudgetConfig(Section):
+    """What this device may spend.
+
+    Attributes:
+        file: of budgets; none: nothing is limited, and nothing is written down.
+        device: its name in that file; by default the host's.
+        ledger: file that keeps what was spent; by default
+            `~/.local/state/updraft/ledger-<device>.sqlite`.
+        on_ledger_fault: while the ledger cannot be written, `serve` and count in memory, or
+            `refuse` every request.
+        queue_length: requests that may wait where a line says `queue`; further ones get 429.
+        queue_wait_s: how long one waits at most.
+    """
+
+    file: Path | None = None
+    device: str | None = None
+    ledger: Path | None = None
+    on_ledger_fault: Literal["serve", "refuse"] = "serve"
+    queue_length: int = Field(default=16, ge=0, le=10_000)
+    queue_wait_s: float = Field(default=30, ge=0, le=3600)
 
 
 class EdgeConfig(Section):
@@ -101,4 +165,6 @@ class EdgeConfig(Section):
     decoding: Decoding = Decoding()
     cloud: Cloud = Cloud()
     compute: RuntimeOptions = RuntimeOptions()
-    energy: EnergyModel = EnergyModel()
+    energy: MeterSettings = MeterSettings()
+    node: NodeConfig = NodeConfig()
+    budget: BudgetConfig = BudgetConfig()

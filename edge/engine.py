@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 from updraft.devices.meters.meter import Meter
@@ -53,11 +54,26 @@ class Engine:
         self._commitments: dict[Guarantee, OnlineLambda] = {}
         self.tokenizer = Tokenizer(bundle)
         top = manifest.architecture.layers if whole_model else manifest.split
-        self.model = Model.load(bundle, range(top), options)
+        self._options, self._layers = options, range(top)
+        self._loading = threading.Lock()
+        self._model: Model | None = Model.load(bundle, self._layers, options)
         self._tuned: Model | None = None
         if tuned is not None:
             _check_tuned(bundle, tuned)
             self._tuned = Model.load(tuned, range(tuned.manifest.split), options)
+
+    @property
+    def model(self) -> Model:
+        """The loaded layers; loads them again where they were parked."""
+        with self._loading:
+            if self._model is None:
+                self._model = Model.load(self.bundle, self._layers, self._options)
+            return self._model
+
+    def park(self) -> None:
+        """Give the memory of the layers back; running generations keep them until they end."""
+        with self._loading:
+            self._model = None
 
     def commitment(self, request: GenerationRequest) -> OnlineLambda:
         """Return the λ of mode `bounded`, corrected by all generations that share its guarantee.
@@ -84,8 +100,11 @@ class Engine:
         assert self._tuned is not None, "the engine checks that `proxy` has a tuned model"
         return Window(self._tuned, self._tuned.top)
 
-    def start(self, request: GenerationRequest) -> Generation:
+    def start(self, request: GenerationRequest, prompt: list[int] | None = None) -> Generation:
         """Check a request against this engine and return the generation, ready to be iterated.
+
+        Args:
+            prompt: its tokens, where they are known already.
 
         Raises:
             RequestError: it can never be served here as asked.
@@ -111,7 +130,14 @@ class Engine:
                 f"wire codec {request.wire!r} is not one of bundle {manifest.name!r}: choose from "
                 f"{', '.join(manifest.codecs)}"
             )
-        prompt = self.tokenizer.encode(request.prompt)
+        exits = [exit_.layer for exit_ in manifest.edge_exits]
+        if request.exit_layer is not None and request.exit_layer not in exits:
+            raise RequestError(
+                f"exit_layer {request.exit_layer}: the exits of bundle {manifest.name!r} on the "
+                f"edge are {', '.join(map(str, exits))}"
+            )
+        if prompt is None:
+            prompt = self.tokenizer.encode(request.prompt)
         if manifest.overflow == "refuse":
             _check_length(len(prompt), request.max_tokens, manifest.architecture.context_length)
         if request.mode == "bounded":

@@ -72,7 +72,7 @@ class Generation:
 
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
-        self._span = self._engine.meter.begin()
+        self._span = self._engine.meter.begin(lambda: self.edge_s)
         try:
             self._begin()
             while not self._cancelled.is_set():
@@ -180,8 +180,10 @@ class Generation:
             self._source = self._standalone()
 
     def _standalone(self) -> EdgeSource:
+        request = self.request
+        policy = StandaloneExit(request.theta)
         return EdgeSource(
-            self._window, StandaloneExit(self.request.theta), None, self._sampling, self._lookout
+            self._window, policy, None, self._sampling, self._lookout, request.exit_layer
         )
 
     def _go_alone(self, error: LinkError | None) -> None:

@@ -16,16 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 
 from updraft.config.endpoint import Endpoint, TlsMaterial
+from updraft.edge.channel import explain, new_event_loop, open_channel
 from updraft.edge.session import CloudSession, Revival, Terms
-from updraft.errors import (
-    LinkBroken,
-    LinkBusy,
-    LinkClosed,
-    LinkTimeout,
-    ProtocolError,
-    RequestError,
-    UpdraftError,
-)
+from updraft.errors import LinkClosed, UpdraftError
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
 
@@ -71,7 +64,7 @@ class CloudLink:
         self.open_s, self.answer_s = deadlines.open_s, deadlines.answer_s
         self.session_s = deadlines.session_s
         self._fingerprint = fingerprint
-        self._loop = _new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
         self._thread.start()
         self._channel: grpc.aio.Channel = self._submit(self._connect(tls)).result()
@@ -112,17 +105,7 @@ class CloudLink:
 
     def explain(self, error: grpc.aio.AioRpcError) -> UpdraftError:
         """Turn a gRPC status into an error that says who is at fault."""
-        code, details = error.code(), error.details() or "no reason given"
-        text = f"coordinator {self.endpoint}: {details}"
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return LinkBusy(text)
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return LinkTimeout(text)
-        if code is grpc.StatusCode.INVALID_ARGUMENT:
-            return RequestError(text)
-        if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
-            return ProtocolError(text)
-        return LinkBroken(text)
+        return explain(self.endpoint, error)
 
     def stub(self) -> rpc.CollaborationStub:
         """Return a client on this channel."""
@@ -144,17 +127,7 @@ class CloudLink:
         return self._loop.create_task(work)
 
     async def _connect(self, tls: TlsMaterial | None) -> grpc.aio.Channel:
-        options = [
-            ("grpc.keepalive_time_ms", 5_000),
-            ("grpc.keepalive_timeout_ms", 2_000),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-        ]
-        target = str(self.endpoint)
-        if tls is None:
-            return grpc.aio.insecure_channel(target, options)
-        credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
-        return grpc.aio.secure_channel(target, credentials, options)
+        return open_channel(self.endpoint, tls)
 
     async def _shut_down(self) -> None:
         await self._channel.close()
@@ -169,11 +142,3 @@ class CloudLink:
         except RuntimeError as error:
             work.close()
             raise LinkClosed("the link is closed") from error
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

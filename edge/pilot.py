@@ -5,7 +5,7 @@ Mode `auto` asks for a mode and a codec; every mode that speculates asks how far
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from updraft.edge import timemodel
@@ -46,6 +46,7 @@ class Tuning:
         flush_below: a draft less sure than this is sent for judgement at once.
         frame: positions that leave together at most.
         alternatives: foreseen replacements that are drafted on from while a verdict is awaited.
+        open_drafts: drafts that may await their verdicts at one time; None: any number.
     """
 
     survival: float = 0.1
@@ -53,6 +54,14 @@ class Tuning:
     flush_below: float = 0.5
     frame: int = _GROUP
     alternatives: int = 0
+    open_drafts: int | None = None
+
+    def limited(self, draft_length: int | None) -> Tuning:
+        """Return these choices with at most so many open drafts, and none beside them."""
+        if draft_length is None:
+            return self
+        group = min(self.group, draft_length)
+        return replace(self, group=group, alternatives=0, open_drafts=draft_length)
 
 
 class Choice(NamedTuple):
@@ -86,6 +95,19 @@ class Pilot:
         self._agreement = _AGREEMENT
         self._last: Choice | None = None
 
+    @property
+    def upper_s(self) -> float:
+        """One position through the layers above the split, as the bundle's profile says."""
+        return self._upper_s
+
+    def way(self) -> timemodel.Path:
+        """Return what the way to the coordinator has been like."""
+        estimate = self._estimate
+        return timemodel.Path(
+            estimate.round_trip_s if estimate.samples else _ROUND_TRIP_S,
+            estimate.bytes_per_s or _BYTES_PER_S,
+        )
+
     def learn(self, judged: int, agreed: int) -> None:
         """Take note of how many drafts of a generation held."""
         share = 1 - (1 - _AGREEMENT_SHARE) ** judged
@@ -100,10 +122,10 @@ class Pilot:
         which is about best tokens.
         """
         costs = self._costs(wire, ids)
-        rejection_s = timemodel.rejection_s(costs, self._path(), _GROUP)
+        rejection_s = timemodel.rejection_s(costs, self.way(), _GROUP)
         survival = min(0.35, max(0.05, 2 * costs.edge_s / rejection_s))
         survival **= 1 / (1 + _SAMPLED_DOUBT * min(1.0, temperature))
-        frame = _SHORTEST_FRAME_S / timemodel.upload_s(costs, self._path())
+        frame = _SHORTEST_FRAME_S / timemodel.upload_s(costs, self.way())
         return Tuning(
             survival=survival,
             frame=max(1, min(_GROUP, round(frame))),
@@ -126,7 +148,7 @@ class Pilot:
         whole = Choice(
             "cloud",
             codecs[0],
-            timemodel.cloud_s(work, self._costs(codecs[0], ids=False), self._path()),
+            timemodel.cloud_s(work, self._costs(codecs[0], ids=False), self.way()),
             _TOKEN_BYTES * prompt_tokens,
         )
         budget = request.max_uplink_bytes
@@ -155,7 +177,7 @@ class Pilot:
     def _speculation(self, work: timemodel.Work, wire: CodecName, ids: bool) -> Choice:
         costs, tuning = self._costs(wire, ids), self.tuning(wire, ids)
         seconds = timemodel.speculation_s(
-            work, costs, self._path(), 1 - self._agreement, tuning.group
+            work, costs, self.way(), 1 - self._agreement, tuning.group
         )
         # Behind a rejected draft, half a group was sent in vain.
         wasted = (1 - self._agreement) * work.new_tokens * tuning.group / 2
@@ -169,11 +191,4 @@ class Pilot:
             whole_s=self._whole_s,
             upper_s=self._whole_s if ids else self._upper_s,
             position_bytes=_TOKEN_BYTES if ids else width * _BITS.get(wire, 32) / 8,
-        )
-
-    def _path(self) -> timemodel.Path:
-        estimate = self._estimate
-        return timemodel.Path(
-            estimate.round_trip_s if estimate.samples else _ROUND_TRIP_S,
-            estimate.bytes_per_s or _BYTES_PER_S,
         )

@@ -67,6 +67,9 @@ class GenerationRequest:
             cloud is back, `keep` leaves them; by default, modes whose text the whole model
             decides repair.
         repair_wait_s: how long a complete text waits for the cloud to be back and mend it.
+        exit_layer: deepest exit that `standalone` computes; None: the last one on the edge.
+        draft_length: drafts that may be open at one time in modes that draft ahead; None: as many
+            as are likely to save time.
 
     Raises:
         RequestError: a value can never be served.
@@ -89,6 +92,8 @@ class GenerationRequest:
     max_latency_ms: float | None = None
     outage: OnOutage | None = None
     repair_wait_s: float = 10.0
+    exit_layer: int | None = None
+    draft_length: int | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -163,6 +168,10 @@ class GenerationRequest:
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
                 raise RequestError(f"{name} {limit}: more than 0 is needed")
+        if self.exit_layer is not None and self.mode != "standalone":
+            raise RequestError(f"exit_layer: mode {self.mode!r} has no choice; 'standalone' has")
+        if self.draft_length is not None and self.draft_length < 1:
+            raise RequestError(f"draft_length {self.draft_length}: at least 1 is needed")
         if not 0 <= self.repair_wait_s <= _LONGEST_REPAIR_WAIT_S:
             raise RequestError(
                 f"repair_wait_s {self.repair_wait_s} lies outside 0 to {_LONGEST_REPAIR_WAIT_S:g}"

@@ -117,6 +117,9 @@ class EdgeSource:
 
     A token that leaves at an early exit leaves its deeper layers undone; they run as one chunk
     when a later token needs them, or at the end, so that the cloud has every state.
+
+    Args:
+        deepest: the last exit to look at; None: that at the split.
     """
 
     def __init__(
@@ -126,13 +129,15 @@ class EdgeSource:
         upper: Upper | None,
         sampling: Sampling,
         lookout: Lookout | None = None,
+        deepest: int | None = None,
     ) -> None:
         self._window = window
         self._policy = policy
         self._upper = upper
         self._sampling = sampling
         self._lookout = lookout
-        self._exits = [exit_.layer for exit_ in window.model.bundle.manifest.edge_exits]
+        exits = [exit_.layer for exit_ in window.model.bundle.manifest.edge_exits]
+        self._exits = [layer for layer in exits if deepest is None or layer <= deepest]
 
     def next(self, tokens: list[int]) -> Drawn | None:
         window, position = self._window, len(tokens)

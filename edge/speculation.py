@@ -160,7 +160,8 @@ class SpeculativeSource:
         length = len(self._text)
         if length == self._text_end or self._text[-1] == self._end_of_text:
             return False
-        if self._tight:
+        limit = self._tuning.open_drafts
+        if self._tight or (limit is not None and len(self._drafts) >= limit):
             return False
         # The window moves once nothing of the old one is open.
         return not self._window.moves(length) and self._survival() >= self._tuning.survival

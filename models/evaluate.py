@@ -157,10 +157,21 @@ def calibrate_exits(
     report: Report = _silent,
 ) -> Bundle:
     """Fit the calibration of the edge's exits on calibration files and store it in the bundle."""
-    settings = settings or Settings()
     calibration = [file for file in files if part_of(file.path) == "calibration"]
-    scorer = _Scorer(bundle, settings.seed, report)
-    found = scorer.score(calibration, settings.calibration_tokens, "calibrating exits")
+    return calibrate_exits_on(bundle, calibration, settings, report)
+
+
+def calibrate_exits_on(
+    bundle: Bundle,
+    calibration: Sequence[SourceFile],
+    settings: Settings | None = None,
+    report: Report = _silent,
+) -> Bundle:
+    """Fit the calibration of the edge's exits on these files and store it in the bundle."""
+    settings = settings or Settings()
+    found = score_files(
+        bundle, calibration, settings.calibration_tokens, settings.seed, report, "calibrating exits"
+    )
     fits = {
         layer: fit_calibration(probability, agrees)
         for layer, probability, agrees in zip(
@@ -171,6 +182,22 @@ def calibrate_exits(
     exits = [e.model_copy(update={"calibration": fits.get(e.layer)}) for e in manifest.exits]
     write_manifest(bundle.folder, manifest.model_copy(update={"exits": exits}))
     return open_bundle(bundle.folder)
+
+
+def score_files(
+    bundle: Bundle,
+    files: Sequence[SourceFile],
+    limit: int | None = None,
+    seed: int = 0,
+    report: Report = _silent,
+    stage: str = "scoring",
+) -> Evaluation:
+    """Return what every exit says of the tokens of files, by this module's protocol.
+
+    Args:
+        limit: tokens scored at most, from files in random order; None scores all.
+    """
+    return _Scorer(bundle, seed, report).score(files, limit, stage)
 
 
 def compare_bundles(

@@ -20,7 +20,6 @@ from updraft.benchmarks.measures.bench import PATIENT, Cores, hold, let_go, serv
 from updraft.cloud.config import SessionLimits
 from updraft.config.endpoint import Endpoint
 from updraft.devices.meters.modelled import ModelledMeter
-from updraft.edge.config import EnergyModel
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
 from updraft.edge.request import GenerationRequest, GenerationResult
@@ -179,7 +178,7 @@ def connect(bundle: Bundle, endpoint: Endpoint, deadlines: Deadlines, whole_mode
     return Engine(
         bundle,
         RuntimeOptions(),
-        ModelledMeter(EnergyModel().active_power_w),
+        ModelledMeter(),
         CloudLink(endpoint, bundle.fingerprint, None, deadlines),
         whole_model,
     )

@@ -15,7 +15,6 @@ from updraft.cli.daemon import running
 from updraft.cli.prompt_file import read_prompts
 from updraft.config.endpoint import Endpoint
 from updraft.devices.meters.modelled import ModelledMeter
-from updraft.edge.config import EnergyModel
 from updraft.edge.engine import Engine
 from updraft.edge.link import CloudLink, Deadlines
 from updraft.edge.request import GenerationRequest, GenerationResult
@@ -129,7 +128,7 @@ class Bench:
         return Engine(
             self.bundle,
             RuntimeOptions(),
-            ModelledMeter(EnergyModel().active_power_w),
+            ModelledMeter(),
             CloudLink(endpoint, self.bundle.fingerprint, None, PATIENT),
             whole_model=True,
         )

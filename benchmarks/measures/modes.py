@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from updraft.benchmarks.measures.bench import Bench
 from updraft.benchmarks.measures.report import Section, Spread
-from updraft.edge.config import EnergyModel
+from updraft.devices.meters.modelled import ACTIVE_POWER_W
 from updraft.edge.request import GenerationResult, Mode
 from updraft.models.card import Table
 from updraft.models.manifest import Manifest
@@ -117,7 +117,6 @@ def _times(totals: dict[Setup, Totals], bench: Bench) -> Table:
         )
         for setup, total in totals.items()
     ]
-    power = EnergyModel().active_power_w
     return Table(
         "Modes side by side: a completion's time",
         ("mode", "total, ms", "edge, ms", "cloud, ms", "communication, ms", "edge, J"),
@@ -126,7 +125,7 @@ def _times(totals: dict[Setup, Totals], bench: Bench) -> Table:
         f"{len(totals[_CLOUD].results)}; greedy, fp16 wire, loopback. Edge and cloud: inside the "
         "runtime; communication: waited for the cloud less its computing, queues and gRPC "
         "included. In `cloud` the coordinator computes ahead while tokens travel. Joules are "
-        f"modelled: {power:g} W while the edge computes.",
+        f"modelled: {ACTIVE_POWER_W:g} W while the edge computes.",
     )
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from updraft.benchmarks.gate_results import Row, regret_table
+from updraft.benchmarks.measures.goals import Goal, goal_table
 from updraft.benchmarks.measures.report import commit, machine, write
 from updraft.benchmarks.optimizer.contests import Heat, contest_table
 from updraft.benchmarks.optimizer.equality import Difference, equality_table
-from updraft.benchmarks.optimizer.goals import Goal, goal_table
 from updraft.benchmarks.optimizer.instances import Kind
 from updraft.benchmarks.optimizer.large import Grown, LargeRun, growth_table, large_table, slope
 from updraft.benchmarks.optimizer.plan import BENDERS, FLAT, HIGHS, KINDS, Tier

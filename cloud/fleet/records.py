@@ -64,6 +64,9 @@ class Plan:
         reason: why it was published: join, leave, drift, budget, and what limits it.
         gap: how far from the best possible it is proved to be at most, relative.
         seconds: that planning took.
+        spent: `standby_w`, `answers_w`, and `answered`, the share of prompts that get an answer.
+        quality_per_s: by node, the price of a second of its time in routing; a node that is not
+            named has time to spare.
     """
 
     version: int
@@ -75,3 +78,4 @@ class Plan:
     gap: float = 0.0
     seconds: float = 0.0
     spent: Mapping[str, float] = field(default_factory=dict)
+    quality_per_s: Mapping[str, float] = field(default_factory=dict)

@@ -31,6 +31,24 @@ class PowerMode(Section):
     needs_reboot: bool = False
 
 
+class Measured(Section):
+    """What was measured on one machine of a kind, and that its data sheet does not say.
+
+    Attributes:
+        bandwidth: (bytes read again and again, bytes per second), rising: what fits into a cache
+            is read faster. It takes the place of the published bandwidth and the efficiency.
+        node_overhead_s: starting one operator of a graph.
+        attention_ops_per_s: of one new position over its past, where keys and values are read
+            once for each head and nothing is shared.
+        token_overhead_s: what the decoding loop does around a token's graphs.
+    """
+
+    bandwidth: tuple[tuple[Positive, Positive], ...] = Field(min_length=1)
+    node_overhead_s: Annotated[float, Field(ge=0)]
+    attention_ops_per_s: Positive
+    token_overhead_s: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Device(Section):
     """A board, host or GPU.
 
@@ -46,6 +64,7 @@ class Device(Section):
         meter: what can measure it.
         power_modes: the default one first; at least one.
         sources: where each figure is from: address or document, and what it says.
+        measured: what calibration found on this one; none: the data sheet holds.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -62,6 +81,7 @@ class Device(Section):
     meter: MeterKind
     power_modes: tuple[PowerMode, ...] = Field(min_length=1)
     sources: tuple[str, ...] = Field(min_length=1)
+    measured: Measured | None = None
 
     @property
     def default_mode(self) -> PowerMode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Span(Protocol):
     """A stretch of time whose energy is asked for: one request."""
 
     def end(self, busy_s: float) -> Energy:
-        """Close the stretch.
+        """Close the stretch; once.
 
         Args:
             busy_s: seconds of it that this request spent computing; a modelled meter, and a
@@ -46,8 +47,14 @@ class Meter(Protocol):
     @property
     def idle_w(self) -> float: ...
 
-    def begin(self) -> Span:
-        """Start a stretch; stretches may overlap, from any thread. Costs microseconds."""
+    def begin(self, busy_s: Callable[[], float] | None = None) -> Span:
+        """Start a stretch; stretches may overlap, from any thread. Costs microseconds.
+
+        Args:
+            busy_s: returns the seconds that this request has computed so far; called from any
+                thread. Where requests overlap, they share energy by it; without it a request is
+                taken to compute all the time.
+        """
         ...
 
     def power_w(self) -> float | None:

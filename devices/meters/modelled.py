@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from updraft.devices.meters.meter import Energy
+
+# What one busy thread is taken to add to a device of which nothing is known.
+ACTIVE_POWER_W = 10.0
 
 
 @dataclass(frozen=True)
@@ -13,16 +17,19 @@ class ModelledMeter:
 
     Attributes:
         active_power_w: power that one busy thread adds to the idle device.
+        why: why nothing is measured, where that is worth saying.
     """
 
-    active_power_w: float
+    active_power_w: float = ACTIVE_POWER_W
     idle_w: float = 0.0
+    why: str = ""
 
     @property
     def method(self) -> str:
-        return f"modelled: {self.active_power_w:g} W above idle while the edge computes"
+        words = f"modelled: {self.active_power_w:g} W above idle while the edge computes"
+        return f"{words} ({self.why})" if self.why else words
 
-    def begin(self) -> _Span:
+    def begin(self, busy_s: Callable[[], float] | None = None) -> _Span:
         return _Span(self)
 
     def power_w(self) -> None:

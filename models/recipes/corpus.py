@@ -45,12 +45,19 @@ class SourceFile:
     is_test: bool
 
 
-def part_of(path: str) -> Part:
-    """Say which part of the corpus a file belongs to; depends on its path alone."""
+def part_of(
+    path: str, heldout: int = HELDOUT_PERCENT, calibration: int = CALIBRATION_PERCENT
+) -> Part:
+    """Say which part of the corpus a file belongs to; depends on its path and the shares alone.
+
+    Args:
+        heldout: share of the files in percent.
+        calibration: share of the files in percent.
+    """
     bucket = int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") % 100
-    if bucket < HELDOUT_PERCENT:
+    if bucket < heldout:
         return "heldout"
-    if bucket < HELDOUT_PERCENT + CALIBRATION_PERCENT:
+    if bucket < heldout + calibration:
         return "calibration"
     return "train"
 

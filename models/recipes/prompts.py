@@ -12,8 +12,6 @@ import numpy as np
 from updraft.models.recipes.corpus import SourceFile
 from updraft.models.tokenizer import Tokenizer
 
-_SHORTEST, _LONGEST = 64, 256
-_COMPLETION = 96
 _TRIES = 20
 _NO_LETTERS = re.compile(r"[^A-Za-z_\s]")
 _MAX_SYMBOL_SHARE = 0.5
@@ -24,7 +22,7 @@ class Prompt:
     """A piece of a file, and how the file goes on.
 
     Attributes:
-        completion: the text of the next 96 tokens.
+        completion: the text of the tokens that follow.
         path: the file, below the standard library's folder.
     """
 
@@ -34,10 +32,26 @@ class Prompt:
     is_test: bool
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """How long prompts and their completions are, in tokens."""
+
+    shortest: int = 64
+    longest: int = 256
+    completion: int = 96
+
+
+_LENGTHS = Lengths()
+
+
 def draw_prompts(
-    files: Sequence[SourceFile], tokenizer: Tokenizer, count: int, seed: int
+    files: Sequence[SourceFile],
+    tokenizer: Tokenizer,
+    count: int,
+    seed: int,
+    lengths: Lengths = _LENGTHS,
 ) -> list[Prompt]:
-    """Draw prompts of 64 to 256 tokens that tokenize to exactly the tokens they were cut from.
+    """Draw prompts that tokenize to exactly the tokens they were cut from.
 
     A prompt starts with a line and ends, with equal chance, after a line or inside one. Files
     take turns in random order: none gives a second prompt before each has given its first.
@@ -50,7 +64,8 @@ def draw_prompts(
         ValueError: the files are too few or too short for so many prompts.
     """
     rng = np.random.default_rng(seed)
-    cuts = [_cuts(files[index], tokenizer, rng) for index in rng.permutation(len(files))]
+    cutters = [_Cutter(files[index], tokenizer, lengths) for index in rng.permutation(len(files))]
+    cuts = [_cuts(cutter, rng) for cutter in cutters]
     prompts: dict[str, Prompt] = {}
     while cuts and len(prompts) < count:
         drawn = [next(cut, None) for cut in cuts]
@@ -70,7 +85,7 @@ def tile_prompts(files: Sequence[SourceFile], tokenizer: Tokenizer, seed: int) -
     rng = np.random.default_rng(seed)
     prompts: dict[str, Prompt] = {}
     for file in files:
-        text = _Cutter(file, tokenizer)
+        text = _Cutter(file, tokenizer, _LENGTHS)
         stop = 0
         for start in text.starts:
             if start >= stop and (cut := text.cut(start, rng)) is not None:
@@ -87,9 +102,8 @@ def to_jsonl(prompts: Sequence[Prompt], *, completions: bool = True) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _cuts(file: SourceFile, tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[Prompt]:
+def _cuts(text: _Cutter, rng: np.random.Generator) -> Iterator[Prompt]:
     """Yield prompts from a file until chance finds no further one."""
-    text = _Cutter(file, tokenizer)
     misses = 0
     while text.starts and misses < _TRIES:
         cut = text.cut(int(rng.choice(text.starts)), rng)
@@ -107,31 +121,33 @@ class _Cutter:
         starts: tokens where a prompt may start: a line starts, and enough text follows.
     """
 
-    def __init__(self, file: SourceFile, tokenizer: Tokenizer) -> None:
-        self._file, self._tokenizer = file, tokenizer
+    def __init__(self, file: SourceFile, tokenizer: Tokenizer, lengths: Lengths) -> None:
+        self._file, self._tokenizer, self._lengths = file, tokenizer, lengths
         self._tokens = tokenizer.encode(file.text)
         self._pieces = [tokenizer.bytes_of(token) for token in self._tokens]
         # Tokens before which a line has ended, the start of the file being one.
         starts = [0, *(i + 1 for i, piece in enumerate(self._pieces) if piece.endswith(b"\n"))]
-        last = len(self._tokens) - _SHORTEST - _COMPLETION
+        last = len(self._tokens) - lengths.shortest - lengths.completion
         self.starts = [start for start in starts if start <= last]
 
     def cut(self, start: int, rng: np.random.Generator) -> tuple[int, Prompt] | None:
         """Cut a prompt of random length; returns where it stops, and it, if it is a good one."""
-        room = min(_LONGEST, len(self._tokens) - _COMPLETION - start)
-        stop = start + int(rng.integers(_SHORTEST, room + 1))
-        stop = _snap(self._pieces, start, stop, whole_line=bool(rng.integers(2)))
+        lengths = self._lengths
+        room = min(lengths.longest, len(self._tokens) - lengths.completion - start)
+        shortest = start + lengths.shortest
+        stop = start + int(rng.integers(lengths.shortest, room + 1))
+        stop = _snap(self._pieces, shortest, stop, whole_line=bool(rng.integers(2)))
         prompt = _text(self._pieces[start:stop])
-        completion = _text(self._pieces[stop : stop + _COMPLETION])
+        completion = _text(self._pieces[stop : stop + lengths.completion])
         exact = prompt and completion and self._tokenizer.encode(prompt) == self._tokens[start:stop]
         if not exact or _is_table(prompt + completion):
             return None
         return stop, Prompt(prompt, completion, self._file.path, self._file.is_test)
 
 
-def _snap(pieces: Sequence[bytes], start: int, stop: int, *, whole_line: bool) -> int:
+def _snap(pieces: Sequence[bytes], shortest: int, stop: int, *, whole_line: bool) -> int:
     """Move the end of a prompt back to the end, or to the inside, of a line where there is one."""
-    for end in range(stop, start + _SHORTEST - 1, -1):
+    for end in range(stop, shortest - 1, -1):
         if pieces[end - 1].endswith(b"\n") == whole_line:
             return end
     return stop

@@ -74,16 +74,18 @@ class CapabilityRecord(_message.Message):
     def __init__(self, node: _Optional[str] = ..., expert: _Optional[str] = ..., version: _Optional[str] = ..., revision: _Optional[int] = ..., device: _Optional[str] = ..., quality: _Optional[_Mapping[str, float]] = ..., prompt_tokens: _Optional[int] = ..., first_token_ms: _Optional[float] = ..., per_token_ms: _Optional[float] = ..., prompt_j: _Optional[float] = ..., per_token_j: _Optional[float] = ..., standby_w: _Optional[float] = ..., context_length: _Optional[int] = ..., max_tokens: _Optional[int] = ..., concurrency: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("running", "spent_j", "exhausted", "ready")
+    __slots__ = ("running", "spent_j", "exhausted", "ready", "leaving")
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     SPENT_J_FIELD_NUMBER: _ClassVar[int]
     EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     running: int
     spent_j: float
     exhausted: bool
     ready: bool
-    def __init__(self, running: _Optional[int] = ..., spent_j: _Optional[float] = ..., exhausted: _Optional[bool] = ..., ready: _Optional[bool] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, running: _Optional[int] = ..., spent_j: _Optional[float] = ..., exhausted: _Optional[bool] = ..., ready: _Optional[bool] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("beat_interval_ms",)
@@ -134,14 +136,16 @@ class AnswerPart(_message.Message):
     def __init__(self, id: _Optional[int] = ..., position: _Optional[int] = ..., text: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class AnswerEnd(_message.Message):
-    __slots__ = ("id", "finish_reason", "usage")
+    __slots__ = ("id", "finish_reason", "usage", "routed")
     ID_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    ROUTED_FIELD_NUMBER: _ClassVar[int]
     id: int
     finish_reason: str
     usage: UsageRecord
-    def __init__(self, id: _Optional[int] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[UsageRecord, _Mapping]] = ...) -> None: ...
+    routed: Routed
+    def __init__(self, id: _Optional[int] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[UsageRecord, _Mapping]] = ..., routed: _Optional[_Union[Routed, _Mapping]] = ...) -> None: ...
 
 class AnswerFault(_message.Message):
     __slots__ = ("id", "code", "message")
@@ -216,7 +220,7 @@ class GetPlanRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetPlanResponse(_message.Message):
-    __slots__ = ("version", "nodes", "quality", "power_w", "gap", "reason", "planning_s")
+    __slots__ = ("version", "nodes", "quality", "power_w", "gap", "reason", "planning_s", "quality_per_j", "answering", "waiting")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +228,9 @@ class GetPlanResponse(_message.Message):
     GAP_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     PLANNING_S_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_PER_J_FIELD_NUMBER: _ClassVar[int]
+    ANSWERING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     version: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeState]
     quality: float
@@ -231,10 +238,13 @@ class GetPlanResponse(_message.Message):
     gap: float
     reason: str
     planning_s: float
-    def __init__(self, version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeState, _Mapping]]] = ..., quality: _Optional[float] = ..., power_w: _Optional[float] = ..., gap: _Optional[float] = ..., reason: _Optional[str] = ..., planning_s: _Optional[float] = ...) -> None: ...
+    quality_per_j: float
+    answering: int
+    waiting: int
+    def __init__(self, version: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeState, _Mapping]]] = ..., quality: _Optional[float] = ..., power_w: _Optional[float] = ..., gap: _Optional[float] = ..., reason: _Optional[str] = ..., planning_s: _Optional[float] = ..., quality_per_j: _Optional[float] = ..., answering: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class NodeState(_message.Message):
-    __slots__ = ("record", "on", "ready", "exhausted", "running", "spent_j", "answers")
+    __slots__ = ("record", "on", "ready", "exhausted", "running", "spent_j", "answers", "leaving")
     RECORD_FIELD_NUMBER: _ClassVar[int]
     ON_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +252,7 @@ class NodeState(_message.Message):
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     SPENT_J_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     record: CapabilityRecord
     on: bool
     ready: bool
@@ -249,4 +260,5 @@ class NodeState(_message.Message):
     running: int
     spent_j: float
     answers: int
-    def __init__(self, record: _Optional[_Union[CapabilityRecord, _Mapping]] = ..., on: _Optional[bool] = ..., ready: _Optional[bool] = ..., exhausted: _Optional[bool] = ..., running: _Optional[int] = ..., spent_j: _Optional[float] = ..., answers: _Optional[int] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, record: _Optional[_Union[CapabilityRecord, _Mapping]] = ..., on: _Optional[bool] = ..., ready: _Optional[bool] = ..., exhausted: _Optional[bool] = ..., running: _Optional[int] = ..., spent_j: _Optional[float] = ..., answers: _Optional[int] = ..., leaving: _Optional[bool] = ...) -> None: ...

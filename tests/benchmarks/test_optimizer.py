@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from updraft.benchmarks.measures.goals import Goal, goal_table
 from updraft.benchmarks.optimizer.contests import Heat, contest_table
 from updraft.benchmarks.optimizer.equality import compare, small
-from updraft.benchmarks.optimizer.goals import Goal, goal_table
 from updraft.benchmarks.optimizer.instances import CATEGORIES, instance
 from updraft.benchmarks.optimizer.outcome import Outcome, gap, headroom_gap
 from updraft.benchmarks.optimizer.plan import (

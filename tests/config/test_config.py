@@ -1,5 +1,6 @@
 """Configuration files: every fault at once, each with its place and what to write instead."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,8 @@ def test_a_misspelt_key_gets_a_suggestion(path, text, place, hint):
 def test_keys_that_a_section_lacks_are_all_named(path):
     path.write_text("[tls]\nkey = 'k'\n")
     assert [fault.split(": ")[1:3] for fault in faults(path)] == [
-        ["tls.certificate", "Field required, found {'key'"],
-        ["tls.authority", "Field required, found {'key'"],
+        ["tls.certificate", "Field required"],
+        ["tls.authority", "Field required"],
     ]
 
 
@@ -151,7 +152,7 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
 def test_a_file_that_is_not_toml_is_named(path, content):
     path.write_bytes(content)
     [fault] = faults(path)
-    assert fault.startswith(f"{path}: not TOML: ")
+    assert re.match(rf"{re.escape(str(path))}(:\d+)?: not TOML: ", fault)
 
 
 def test_a_loaded_configuration_cannot_be_changed():

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+from contextlib import closing
 
 import grpc
 import pytest
@@ -10,9 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from updraft.config.endpoint import TlsFiles
+from updraft.config.endpoint import TlsFiles, parse_endpoint
 from updraft.devices.meters.modelled import ModelledMeter
 from updraft.edge.agent import connect
+from updraft.edge.asking import FleetClient
 from updraft.edge.config import Cloud
 from updraft.edge.engine import Engine
 from updraft.edge.session import Terms
@@ -180,3 +182,35 @@ def test_a_missing_certificate_file_is_named(bundle, device, tmp_path):
     gone = device.model_copy(update={"certificate": tmp_path / "gone.pem"})
     with pytest.raises(ConfigError, match=r"gone\.pem: tls\.certificate cannot be read"):
         connect(Cloud(address="127.0.0.1:1", tls=gone), bundle)
+
+
+@pytest.fixture
+def secured_fleet(start_coordinator, start_daemon, authority, device, tmp_path):
+    """A coordinator of a fleet with mutual TLS, and a node with a certificate."""
+
+    def lines(files):
+        return [f'{name} = "{path}"' for name, path in files.model_dump().items()]
+
+    config = ["[fleet]", "enabled = true", "[tls]", *lines(authority.issue("coordinator"))]
+    coordinator = start_coordinator(config="\n".join(config))
+    node = ["[node]", "enabled = true", 'name = "n"', "[api]", 'listen = "127.0.0.1:0"']
+    node += ["[cloud]", f'address = "{coordinator.address}"', "[cloud.tls]", *lines(device)]
+    (tmp_path / "node.toml").write_text("\n".join(node))
+    start_daemon("edge", "serve", "--config", tmp_path / "node.toml")
+    return parse_endpoint(coordinator.address)
+
+
+def test_a_fleet_lets_in_who_has_a_certificate_and_nobody_else(
+    secured_fleet, device, stranger, authority, wait_until
+):
+    foreign = stranger.issue("device").model_copy(update={"authority": authority.file})
+    with (
+        closing(FleetClient(secured_fleet, device.read())) as client,
+        closing(FleetClient(secured_fleet, foreign.read())) as other,
+        closing(FleetClient(secured_fleet)) as plain,
+    ):
+        wait_until(lambda: any(node["ready"] for node in client.plan()["nodes"]))
+        assert client.answer("import ", 4).tokens == 4
+        for unknown in (other, plain):
+            with pytest.raises(LinkError):
+                unknown.plan()

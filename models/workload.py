@@ -1,0 +1,93 @@
+"""What a bundle asks of a device, read from its graphs without loading them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from updraft.devices.workload import Piece, Workload
+from updraft.errors import BundleError
+from updraft.models.bundle import Bundle
+from updraft.models.codecs import wire_codec
+from updraft.models.manifest import PartitionEntry
+from updraft.models.onnx_weights import Weights, read_weights
+
+# The engine keeps keys and values in fp32.
+_KV_BYTES = 4
+_SAMPLED_STATES = 256
+
+
+def workload_of(bundle: Bundle) -> Workload:
+    """Return what running a bundle takes: bytes read and multiplications, graph by graph.
+
+    Weights count as the runtime reads them: int8 weights are widened to fp32 when a graph is
+    loaded (ADR 0003), so they cost four bytes each, whatever the file holds.
+
+    Raises:
+        BundleError: a graph cannot be read.
+    """
+    manifest = bundle.manifest
+    heads = {entry.head: entry.layer for entry in manifest.exits}
+    looks = [_head(bundle, file, layer) for file, layer in heads.items()]
+    return Workload(
+        name=manifest.name,
+        precision="fp32",
+        partitions=tuple(_partition(bundle, entry) for entry in manifest.partitions),
+        head=max(looks, key=lambda piece: piece.weight_bytes),
+        exits=tuple(entry.layer for entry in manifest.exits),
+        split=manifest.split,
+        state_bytes=_state_bytes(bundle),
+        context_length=manifest.architecture.context_length,
+    )
+
+
+def _partition(bundle: Bundle, entry: PartitionEntry) -> Piece:
+    shape, weights = bundle.manifest.architecture, _weights(bundle.path(entry.file))
+    keys_and_values = 2 * (entry.last - entry.first) * shape.head_width
+    return Piece(
+        weight_bytes=weights.read_bytes,
+        macs_per_position=weights.macs,
+        kv_bytes_per_position=keys_and_values * shape.kv_heads * _KV_BYTES,
+        last_layer=entry.last,
+        attention_macs=keys_and_values * shape.heads,
+        kept_bytes=_kept(bundle, entry.file, weights),
+        nodes=weights.nodes,
+    )
+
+
+def _head(bundle: Bundle, file: str, layer: int) -> Piece:
+    weights = _weights(bundle.path(file))
+    return Piece(
+        weight_bytes=weights.read_bytes,
+        macs_per_position=weights.macs,
+        kv_bytes_per_position=0,
+        last_layer=layer,
+        kept_bytes=_kept(bundle, file, weights),
+        nodes=weights.nodes,
+    )
+
+
+def _kept(bundle: Bundle, file: str, weights: Weights) -> int:
+    """The runtime keeps what it read of the file beside what it made of it; so it was measured."""
+    return weights.table_bytes + bundle.manifest.files[file].bytes
+
+
+def _weights(path: Path) -> Weights:
+    try:
+        return read_weights(path)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _state_bytes(bundle: Bundle) -> dict[str, float]:
+    """Encode states that are distributed as the channel scales say; one codec has no fixed size."""
+    manifest = bundle.manifest
+    shape = (_SAMPLED_STATES, manifest.architecture.width)
+    states = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    if manifest.wire is not None:
+        states *= bundle.channel_scales
+    return {
+        name: len(wire_codec(bundle, name).encode(states)) / _SAMPLED_STATES
+        for name in manifest.codecs
+    }
