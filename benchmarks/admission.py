@@ -14,11 +14,9 @@ missed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, thread_time
@@ -26,15 +24,16 @@ from time import perf_counter, thread_time
 from rich.console import Console
 
 from updraft.benchmarks.measures.goals import Goal
-from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import save, terminal, where
 from updraft.devices.budgets.budget import Budget, Line, LineName, Origin
 from updraft.devices.budgets.costs import Costs
 from updraft.devices.budgets.entry import Entry
 from updraft.devices.budgets.ledger import Ledger
 from updraft.devices.budgets.point import OperatingPoint
 from updraft.devices.usage import Usage
-from updraft.edge.governor import Governor, Ticket
+from updraft.edge.governor import Governor
 from updraft.edge.request import GenerationRequest
+from updraft.edge.ticket import Ticket
 from updraft.models.card import Table
 
 _WANTED_US = 100.0
@@ -139,25 +138,21 @@ def _said(goal: Goal) -> str:
 
 
 def _write(table: Table, goals: list[Goal], rows: dict[str, dict[str, float]]) -> None:
-    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    here = where()
     text = (
         "# Admission, measured\n\n"
-        f"Commit {commit()[:12]}, {machine()}, {measured}. Written by "
+        f"Commit {here['commit'][:12]}, {here['machine']}, {here['measured']}. Written by "
         "`python benchmarks/admission.py`. What is timed, and what it keeps, stands in "
         "[spending.md](../guides/spending.md).\n\n"
         + "\n".join(f"- {_said(goal)}" for goal in goals)
         + f"\n\n{table.markdown()}"
     )
     figures = {
-        "commit": commit(),
-        "machine": machine(),
-        "measured": measured,
+        **here,
         "goals": [goal.as_figures() for goal in goals],
         "us": rows,
     }
-    folder = ROOT / "docs" / "results"
-    write(folder / "admission.md", text)
-    write(folder / "admission.json", json.dumps(figures, indent=1) + "\n")
+    save("admission", text, figures)
 
 
 def _row(times: list[float]) -> dict[str, float]:

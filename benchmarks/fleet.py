@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 from queue import Queue
@@ -33,7 +31,7 @@ import grpc
 from rich.console import Console
 
 from updraft.benchmarks.measures.goals import Goal
-from updraft.benchmarks.measures.report import ROOT, Spread, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import Spread, save, terminal, where
 from updraft.cloud.fleet.config import FleetLimits
 from updraft.cloud.fleet.limits import FleetBudget
 from updraft.cloud.fleet.live import Planning
@@ -129,7 +127,12 @@ class Deaths:
         self._heard: list[list[float]] = []
         self._stopped = threading.Event()
         self._nodes = {f"n{number}": self._start(f"n{number}") for number in range(_NODES)}
-        self._await_all()
+        self._clients: list[threading.Thread] = []
+        try:
+            self._await_all()
+        except BaseException:
+            self.close()  # or the nodes would go on without this process
+            raise
         self._clients = [
             threading.Thread(target=self._ask, args=(number,)) for number in range(_CLIENTS)
         ]
@@ -138,9 +141,9 @@ class Deaths:
 
     def one(self, sign: signal.Signals) -> float:
         """Let a node that works die; returns the longest silence of a request of that time."""
-        while not self._speaks:
+        while not (speakers := list(self._speaks.values())):
             time.sleep(0.01)
-        name = next(iter(self._speaks.values()))
+        name = speakers[0]
         died = time.monotonic()
         self._nodes[name].send_signal(sign)
         time.sleep(2 * _WANTED_S)
@@ -317,17 +320,15 @@ def main() -> None:
 
 
 def _write(tables: Sequence[Table], figures: dict[str, Any]) -> None:
-    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    where = {"commit": commit(), "machine": machine(), "measured": measured}
+    here = where()
     text = (
         "# The fleet, measured\n\n"
-        f"Commit {commit()[:12]}, {machine()}, {measured}. Written by "
+        f"Commit {here['commit'][:12]}, {here['machine']}, {here['measured']}. Written by "
         "`python benchmarks/fleet.py`. What is counted stands at its head; how it "
         "works, in [fleet.md](../guides/fleet.md).\n\n"
     )
-    results = ROOT / "docs" / "results"
-    write(results / "fleet.md", text + "\n".join(table.markdown() for table in tables))
-    write(results / "fleet.json", json.dumps({**where, **figures}, indent=2) + "\n")
+    page = text + "\n".join(table.markdown() for table in tables)
+    save("fleet", page, {**here, **figures})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ python benchmarks/meter.py --quick     shorter, printed only
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import subprocess
@@ -15,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time, sleep
@@ -24,7 +22,12 @@ from typing import NamedTuple
 from rich.console import Console
 
 from updraft.benchmarks.measures.goals import Goal
-from updraft.benchmarks.measures.report import ROOT, Spread, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import (
+    Spread,
+    save,
+    terminal,
+    where,
+)
 from updraft.devices.catalog.device import MeterKind
 from updraft.devices.meters.baseline import Baseline
 from updraft.devices.meters.choose import MeterSettings, open_meter
@@ -208,8 +211,8 @@ def _share(seconds: float) -> float:
     cpu_s, children, started = process_time(), os.times(), perf_counter()
     sleep(seconds)
     cpu_s = process_time() - cpu_s
-    now = os.times()
-    cpu_s += now.children_user + now.children_system
+    ended = os.times()
+    cpu_s += ended.children_user + ended.children_system
     cpu_s -= children.children_user + children.children_system
     return cpu_s / (perf_counter() - started)
 
@@ -308,18 +311,15 @@ def _write(
     spans: dict[str, list[float]],
     errors: dict[tuple[float, float], list[float]],
 ) -> None:
-    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    here = where()
     head = (
         "# Meters, measured\n\n"
-        f"Commit {commit()[:12]}, {machine()}, {measured}. Written by `python benchmarks/meter.py`."
+        f"Commit {here['commit'][:12]}, {here['machine']}, {here['measured']}. Written by "
+        "`python benchmarks/meter.py`."
         " What the meters do, and why, stands in [energy.md](../energy.md).\n\n"
     )
-    folder = ROOT / "docs" / "results"
-    write(folder / "meter.md", head + "\n".join(table.markdown() for table in tables))
     figures = {
-        "commit": commit(),
-        "machine": machine(),
-        "measured": measured,
+        **here,
         "goals": [goal.as_figures() for goal in goals],
         "share": {case.name: case.share for case in cases},
         "span_us": {name: _quartiles(times) for name, times in spans.items()},
@@ -328,7 +328,7 @@ def _write(
             for (rate_hz, length_s), values in errors.items()
         ],
     }
-    write(folder / "meter.json", json.dumps(figures, indent=1) + "\n")
+    save("meter", head + "\n".join(table.markdown() for table in tables), figures)
 
 
 def _quartiles(values: list[float]) -> dict[str, float]:

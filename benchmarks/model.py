@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +19,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.progress import Progress
 
-from updraft.benchmarks.measures.report import ROOT, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import ROOT, commit, machine, now, terminal, write
 from updraft.cli.progress import show_stages
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import tables
@@ -84,7 +83,7 @@ def measure(bundle: Bundle, settings: Settings, console: Console) -> tuple[Model
     context = Context(
         commit=commit(),
         machine=machine(),
-        measured=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        measured=now(),
         seconds=round(perf_counter() - started, 1),
     )
     return report, context

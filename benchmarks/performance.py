@@ -15,7 +15,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -28,7 +27,15 @@ from rich.progress import Progress
 from updraft.benchmarks.measures.goals import Goal, goal_table
 from updraft.benchmarks.measures.prediction import Kind, Point, Subject, learning, memory, points
 from updraft.benchmarks.measures.random_bundle import parameters, write_random_bundle
-from updraft.benchmarks.measures.report import ROOT, Spread, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import (
+    ROOT,
+    Spread,
+    commit,
+    machine,
+    terminal,
+    where,
+    write,
+)
 from updraft.devices.catalog.device import Device, Measured
 from updraft.devices.catalog.entries import load_catalog
 from updraft.devices.performance import bandwidth_at
@@ -258,9 +265,7 @@ def _signed(share: float) -> str:
 
 def _figures(results: Results) -> dict[str, Any]:
     return {
-        "commit": commit(),
-        "machine": machine(),
-        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **where(),
         "seconds": round(results.seconds),
         "load": round(results.load, 2),
         "goals": [goal.as_figures() for goal in _goals(results)],

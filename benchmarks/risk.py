@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
 
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from updraft.benchmarks.measures import drift, risk
-from updraft.benchmarks.measures.report import ROOT, Section, commit, machine, terminal, write
+from updraft.benchmarks.measures.report import ROOT, Section, commit, machine, now, terminal, write
 from updraft.cli.progress import show_stages
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.shipped import shipped_bundle
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def _write(folder: Path, bundle: Bundle, sections: Sequence[Section], seconds: float) -> None:
-    measured = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    measured = now()
     head = [
         "# The risk of mode `bounded`, measured",
         "",

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from updraft.cli import budget_check
+from updraft.cli.options import AsJson, Catalog
 from updraft.cli.output_file import write_whole
 from updraft.devices.budgets.budget import LINES, UNITS, Line, LineName, OnExhausted, Origin
 from updraft.devices.budgets.budget_file import BudgetFile
@@ -30,11 +31,6 @@ app = typer.Typer(help="Show, change and check what each device may spend.", no_
 app.command("check")(budget_check.check)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Budgets in TOML.")]
-Catalog = Annotated[
-    Path | None,
-    typer.Option(help="TOML file, or a folder of them, with devices over those that ship."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Action(str, Enum):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from updraft.cli.options import AsJson, Catalog
 from updraft.devices.budgets.budget import UNITS
 from updraft.devices.budgets.quantity import show as shown
 from updraft.errors import RequestError
@@ -46,11 +47,8 @@ def check(
     ] = "x86",
     round_trip_ms: Annotated[float, typer.Option(min=0, help="To the coordinator.")] = 20.0,
     uplink_mbit: Annotated[float, typer.Option(min=0.001, help="Megabits per second.")] = 10.0,
-    catalog: Annotated[
-        Path | None,
-        typer.Option(help="TOML file, or a folder of them, with devices over those that ship."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    catalog: Catalog = None,
+    as_json: AsJson = False,
 ) -> None:
     """Predict which lines a model on this device cannot keep, by how much, and what would.
 

@@ -13,6 +13,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from updraft.cli import calibrate
+from updraft.cli.options import AsJson
 from updraft.cli.progress import show_stages
 from updraft.errors import BundleError, RequestError, RuntimeMissing
 from updraft.models.bundle import Bundle, open_bundle
@@ -27,7 +28,6 @@ app = typer.Typer(help="Build, calibrate, inspect and verify bundles.", no_args_
 app.command("calibrate")(calibrate.calibrate)
 
 Folder = Annotated[Path | None, typer.Argument(help="Bundle folder; the shipped one by default.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Recipe(str, Enum):

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from updraft.cli.device_predict import predict
-from updraft.cli.device_probe import AsJson, Catalog, gib, probe
+from updraft.cli.device_probe import gib, probe
+from updraft.cli.options import AsJson, Catalog
 from updraft.devices.catalog.device import MeterKind
 from updraft.devices.catalog.entries import find, load_catalog
 from updraft.devices.power import PowerControl

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from updraft.cli.device_probe import AsJson, Catalog
+from updraft.cli.options import AsJson, Catalog
 from updraft.devices.catalog.device import Device, PowerMode
 from updraft.devices.catalog.entries import find, load_catalog
 from updraft.devices.fit import memory_needed
@@ -41,6 +41,11 @@ def predict(
     found = find(load_catalog(catalog), device)
     power_mode = _mode(found, mode)
     workload = workload_of(open_bundle(bundle or shipped_bundle()))
+    if prompt_tokens + new_tokens > workload.context_length:
+        raise RequestError(
+            f"{prompt_tokens} + {new_tokens} tokens do not fit the context of {workload.name!r}, "
+            f"{workload.context_length} tokens: ask for fewer"
+        )
     model = PerformanceModel(found, power_mode, workload)
     answers = {
         top: {

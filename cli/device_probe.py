@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from updraft.cli.decode_check import Decoded, short_decode
+from updraft.cli.options import AsJson, Catalog
 from updraft.cli.output_file import check_folder_of, write_whole
 from updraft.devices.bandwidth import Bandwidth, measure
 from updraft.devices.catalog.device import Device
@@ -28,11 +29,6 @@ from updraft.models.host import calibrate
 from updraft.models.runtime import RuntimeOptions
 from updraft.models.shipped import shipped_bundle
 
-Catalog = Annotated[
-    Path | None,
-    typer.Option(help="TOML file, or a folder of them, with devices over those that ship."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _ROOT = Path("/")
 
 

@@ -18,6 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from updraft.devices.catalog.entries import load_catalog
+from updraft.devices.meters.choose import MeterSettings
+from updraft.devices.probe import identify
+from updraft.edge.metering import open_own_meter
 from updraft.errors import UpdraftError
 from updraft.models.bundle import open_bundle
 from updraft.models.runtime import RuntimeOptions, import_onnxruntime
@@ -47,7 +51,7 @@ def doctor(
     """Say what is missing on this machine and how to mend it; exit code 1 if anything is."""
     checks: list[Callable[[], Finding]] = [
         _python, _runtime, _providers, _jetson_wheel, _bundle, _event_loop, _training, _optimizer,
-        _memory,
+        _memory, _device, _meter,
     ]  # fmt: skip
     findings = [check() for check in checks]
     if as_json:
@@ -132,6 +136,27 @@ def _training() -> Finding:
 def _memory() -> Finding:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Finding("memory", "ok", f"{pages * size / 2**30:.1f} GiB")
+
+
+def _device() -> Finding:
+    catalog = load_catalog()
+    board = identify(Path("/"), catalog)
+    if board.device is None:
+        advice = "describe it in a file for --catalog: see docs/guides/devices.md"
+        return Finding("device", "note", f"{board.model}: not in the catalog", advice)
+    return Finding("device", "ok", f"{board.device} ({catalog[board.device].name})")
+
+
+def _meter() -> Finding:
+    try:
+        meter = open_own_meter(MeterSettings(), "cpu")
+    except UpdraftError as error:
+        return Finding("meter", "note", str(error), "see docs/energy.md")
+    meter.close()
+    if meter.method.startswith("modelled"):
+        advice = "energy is an estimate; what can measure it: see docs/energy.md"
+        return Finding("meter", "note", meter.method, advice)
+    return Finding("meter", "ok", meter.method)
 
 
 def _optimizer() -> Finding:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from updraft.cli.options import AsJson
 from updraft.cli.render import print_verbatim
 from updraft.config import load_config, override
 from updraft.config.endpoint import parse_endpoint, require_tls
@@ -30,7 +31,6 @@ Cloud = Annotated[
 Config = Annotated[
     Path | None, typer.Option(help="An agent's TOML configuration: address and certificates.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -88,7 +88,7 @@ def ask(
     max_tokens: Annotated[int, typer.Option(min=1, help="At most as many new tokens.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0: the best token each.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    timeout_s: Annotated[float, typer.Option(help="Time for the whole answer.")] = 300.0,
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="Time for the whole answer.")] = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt by the best node that the plan keeps on."""

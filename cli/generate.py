@@ -16,14 +16,16 @@ from updraft.cli.prompt_file import read_prompts
 from updraft.cli.render import print_verbatim, source_legend, source_style
 from updraft.config import load_config, override
 from updraft.devices.budgets.budget import UNITS
+from updraft.devices.budgets.quantity import show as shown
 from updraft.devices.fit import Load
 from updraft.edge.agent import connect
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
-from updraft.edge.governor import Governor, Ticket
+from updraft.edge.governor import Governor
 from updraft.edge.metering import open_own_meter
 from updraft.edge.request import CLOUD_MODES, MODES, GenerationRequest, Mode, OnOutage, OnStop
 from updraft.edge.spending import governed, read_budget
+from updraft.edge.ticket import Ticket
 from updraft.errors import RequestError
 from updraft.models.bundle import open_bundle
 from updraft.models.manifest import CodecName
@@ -125,13 +127,14 @@ def generate(
     ]
     checked = open_bundle(settings.bundle or shipped_bundle())
     small = open_bundle(settings.tuned) if settings.tuned else None
-    budget = read_budget(settings.budget)
+    budget = read_budget(settings)
     memory = None if budget is None else budget.limit("memory")
     top = None if chosen == "full" else checked.manifest.split
     require_room(Load(workload_of(checked), 1, top), small, memory)
     link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
-        with closing(open_own_meter(settings.energy, settings.compute.provider)) as meter:
+        provider, own_devices = settings.compute.provider, settings.catalog
+        with closing(open_own_meter(settings.energy, provider, own_devices=own_devices)) as meter:
             whole = chosen == "full"
             engine = Engine(checked, settings.compute, meter, link, whole_model=whole, tuned=small)
             with governed(engine, settings, budget) as governor:
@@ -195,7 +198,7 @@ def _complete(
 
 
 def _what_is_left(statement: dict[str, Any]) -> str:
-    left = [f"{name} {value:g} {UNITS[name]}" for name, value in statement["left"].items()]
+    left = [f"{name} {shown(value, UNITS[name], 4)}" for name, value in statement["left"].items()]
     said = f"left of the budget: {', '.join(left) or 'no line is used up'}"
     if (changed := statement.get("changed_by")) is not None:
         said += f"; {changed['line']} made it {changed['on_exhausted']}"

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from updraft.cli.options import AsJson
 from updraft.cli.output_file import check_folder_of, write_whole
 from updraft.cli.problem_file import Source, read_json, read_problem
 from updraft.errors import ProblemError, RequestError, RuntimeMissing
@@ -63,7 +64,6 @@ AnswerCostAs = Annotated[
     CostAs | None, typer.Option(help="Take what answers cost in the table for joules.")
 ]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds; then the best found, its gap.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -41,7 +41,7 @@ def outlooks(
         far: what the coordinator runs on.
 
     Raises:
-        RequestError: the answers asked for do not fit a context, or figures are missing.
+        RequestError: the answers asked for do not fit a context.
     """
     asked = [open_bundle(folder) for folder in folders or [shipped_bundle()]]
     found: dict[str, Outlook] = {}
@@ -57,24 +57,18 @@ def outlooks(
                 # Only all of its layers: its exits would have to be measured first.
                 found[name] = Outlook(device, workload, {})
     for name, outlook in found.items():
-        _check(outlook.workload, shape, device, far)
+        _check(outlook.workload, shape)
         coordinator = _coordinator(far, outlook.workload, shape, round_trip_ms, uplink_bytes_per_s)
         found[name] = replace(outlook, coordinator=coordinator)
     return found
 
 
-def _check(workload: Workload, shape: Shape, *devices: Device) -> None:
+def _check(workload: Workload, shape: Shape) -> None:
     if not _fits(workload, shape):
         raise RequestError(
             f"{shape.prompt_tokens} + {shape.new_tokens} tokens do not fit the context of "
             f"{workload.name!r}, {workload.context_length} tokens: ask for fewer"
         )
-    for device in devices:
-        if workload.precision not in device.ops_per_s:
-            raise RequestError(
-                f"{device.id} has no figure for {workload.precision}, in which {workload.name!r} "
-                "computes: add it to ops_per_s of the catalog's entry"
-            )
 
 
 def _fits(workload: Workload, shape: Shape) -> bool:

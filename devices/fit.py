@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from updraft.devices.free_memory import free_bytes
 from updraft.devices.workload import Piece, Workload
 from updraft.errors import BundleError
-
-__all__ = ["RUNTIME_BYTES", "STARTED_BYTES", "Load", "Need", "check", "free_bytes", "memory_needed"]
 
 # Measured with the model's own memory taken off: a whole agent, and what one that runs takes on
 # while it loads: the runtime's libraries, its threads and the activations of a prompt.

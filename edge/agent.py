@@ -47,7 +47,7 @@ class Agent:
         self._config = config
         self._endpoint = parse_endpoint(config.api.listen)
         self._fleet = fleet_endpoint(config)
-        self._budget = read_budget(config.budget)
+        self._budget = read_budget(config)
         if not (self._endpoint.is_loopback or config.api.allow_remote):
             raise ConfigError(
                 [
@@ -102,12 +102,13 @@ class Agent:
         Args:
             tuned: holds the tuned small model of mode `proxy`.
         """
-        compute = self._config.compute
-        link = connect(self._config.cloud, bundle)
+        config, compute = self._config, self._config.compute
+        link = connect(config.cloud, bundle)
         try:
-            with closing(open_own_meter(self._config.energy, compute.provider)) as meter:
+            opened = open_own_meter(config.energy, compute.provider, own_devices=config.catalog)
+            with closing(opened) as meter:
                 engine = Engine(bundle, compute, meter, link, self._whole, tuned)
-                with governed(engine, self._config, self._budget) as governor:
+                with governed(engine, config, self._budget) as governor:
                     self._run(engine, governor)
         finally:
             if link is not None:

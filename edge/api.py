@@ -22,8 +22,9 @@ from updraft.edge.completions import Responses, parse_body, to_request
 from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.generation import Generation
-from updraft.edge.governor import Governor, Ticket
+from updraft.edge.governor import Governor
 from updraft.edge.request import GeneratedToken, GenerationRequest
+from updraft.edge.ticket import Ticket
 from updraft.errors import BudgetExceeded, RequestError, UpdraftError
 from updraft.errors.catalogue import status_of
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from updraft.devices.catalog.entries import load_catalog
 from updraft.devices.probe import identify
-from updraft.edge.config import NodeConfig
+from updraft.edge.config import EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.request import GenerationRequest, Mode
 from updraft.models.bundle import Bundle
@@ -72,32 +72,36 @@ def _run(engine: Engine, mode: Mode, max_tokens: int) -> _Run:
     )
 
 
-def make_record(engine: Engine, config: NodeConfig, revision: int) -> pb.CapabilityRecord:
+def make_record(engine: Engine, config: EdgeConfig, revision: int) -> pb.CapabilityRecord:
     """Return the record of this device; what the configuration declares is not measured.
 
     Args:
         revision: greater than that of every earlier record of this node.
     """
-    manifest = engine.bundle.manifest
+    manifest, own = engine.bundle.manifest, config.node
     context = manifest.architecture.context_length
-    speed = config.speed or measure(engine, config.mode)
+    speed = own.speed or measure(engine, own.mode)
     return pb.CapabilityRecord(
-        node=config.name or _host_name(),
-        expert=config.expert or manifest.name,
+        node=own.name or _host_name(),
+        expert=own.expert or manifest.name,
         version=engine.bundle.fingerprint,
         revision=revision,
-        device=config.device or identify(Path("/"), load_catalog()).device or "unknown",
-        quality=config.quality or _measured_quality(engine.bundle),
+        device=own.device or _device(config.catalog),
+        quality=own.quality or _measured_quality(engine.bundle),
         prompt_tokens=speed.prompt_tokens,
         first_token_ms=speed.first_token_ms,
         per_token_ms=speed.per_token_ms,
         prompt_j=speed.prompt_j,
         per_token_j=speed.per_token_j,
-        standby_w=config.standby_w,
+        standby_w=own.standby_w,
         context_length=context,
-        max_tokens=min(config.max_tokens, context),
-        concurrency=config.concurrency,
+        max_tokens=min(own.max_tokens, context),
+        concurrency=own.concurrency,
     )
+
+
+def _device(own_devices: Path | None) -> str:
+    return identify(Path("/"), load_catalog(own_devices)).device or "unknown"
 
 
 def _measured_quality(bundle: Bundle) -> dict[str, float]:

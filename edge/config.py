@@ -112,7 +112,7 @@ class NodeConfig(Section):
         standby_w: what keeping the expert ready takes, beyond the parked node.
         drain_s: time that running answers get to end when the agent is asked to stop.
         quality: measured on held-out prompts, by domain; by default what the bundle says.
-        speed: declared; by default it is measured when the agent starts.
+        speed: declared; by default it is measured when the agent starts. Answers correct either.
     """
 
     enabled: bool = False
@@ -157,10 +157,12 @@ class EdgeConfig(Section):
     Attributes:
         bundle: folder of the bundle to run; the shipped one by default.
         tuned: folder of the bundle that holds the tuned small model of mode `proxy`.
+        catalog: file or folder of devices that are not in the catalog, or are otherwise here.
     """
 
     bundle: Path | None = None
     tuned: Path | None = None
+    catalog: Path | None = None
     api: Api = Api()
     decoding: Decoding = Decoding()
     cloud: Cloud = Cloud()

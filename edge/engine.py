@@ -9,6 +9,7 @@ from updraft.devices.meters.meter import Meter
 from updraft.edge.estimate import LinkEstimate
 from updraft.edge.generation import Generation
 from updraft.edge.link import CloudLink
+from updraft.edge.occupancy import Occupancy
 from updraft.edge.online import OnlineLambda
 from updraft.edge.outage import Breaker
 from updraft.edge.pilot import Pilot
@@ -48,6 +49,7 @@ class Engine:
         self.bundle = bundle
         self.meter = meter
         self.link = link
+        self.occupancy = Occupancy()
         self.breaker = Breaker()
         self.estimate = LinkEstimate()
         self.pilot = Pilot(bundle, self.estimate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -38,6 +38,7 @@ class Answer(NamedTuple):
 
     Attributes:
         finish_reason: `CANCELLED` where nobody waited for it any more.
+        alone: the device worked on nothing else meanwhile.
     """
 
     finish_reason: str
@@ -46,6 +47,7 @@ class Answer(NamedTuple):
     energy_method: str
     prompt_tokens: int
     new_tokens: int
+    alone: bool = True
 
 
 # Takes the text of each token as it is produced.
@@ -111,17 +113,12 @@ class EngineExpert:
         ended = monotonic()
         return Answer(
             result.finish_reason,
-            Usage(
-                1000 * (ended - started),
-                result.energy.joules,
-                result.uplink_bytes,
-                result.downlink_bytes,
-                result.cloud_positions,
-            ),
+            replace(result.usage, latency_ms=1000 * (ended - started)),
             1000 * ((first or ended) - started),
             result.energy.method,
             generation.prompt_tokens,
             len(result.tokens),
+            result.alone,
         )
 
     def _start(self, work: Work) -> tuple[Generation, Iterator[GeneratedToken]]:

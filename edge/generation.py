@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from updraft.devices.meters.meter import Span
 from updraft.edge.collaboration import Collaboration
+from updraft.edge.occupancy import Stay
 from updraft.edge.outage import Reconnect
 from updraft.edge.policy import NeverExit, StandaloneExit
 from updraft.edge.request import GeneratedToken, GenerationRequest, GenerationResult
@@ -56,6 +57,7 @@ class Generation:
         self._source: TokenSource | None = None
         self._reconnect: Reconnect | None = None
         self._span: Span | None = None
+        self._stay: Stay | None = None
         self._abstained = False
         self._cancelled = threading.Event()
 
@@ -72,6 +74,7 @@ class Generation:
 
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
+        self._stay = self._engine.occupancy.enter()
         self._span = self._engine.meter.begin(lambda: self.edge_s)
         try:
             self._begin()
@@ -311,3 +314,6 @@ class Generation:
                 self._engine.breaker.succeeded()
         if self._span is not None:
             result.energy = self._span.end(result.edge_s)
+        if self._stay is not None:
+            self._stay.end()
+            result.alone = self._stay.alone

@@ -49,7 +49,7 @@ def in_fleet(
     tls = config.cloud.tls.read() if config.cloud.tls else None
     # Grows from start to start. Where a clock was set back, the node is let in as soon as the
     # coordinator has noticed that the one before is gone.
-    record = make_record(engine, config.node, revision=int(1000 * time.time()))
+    record = make_record(engine, config, revision=int(1000 * time.time()))
     node = Node(endpoint, tls, record, EngineExpert(engine, config.node.mode, governor))
     node.start()
     try:

@@ -12,14 +12,21 @@ from updraft.models.runtime import ProviderName
 
 
 def open_own_meter(
-    settings: MeterSettings, provider: ProviderName, root: Path = Path("/")
+    settings: MeterSettings,
+    provider: ProviderName,
+    root: Path = Path("/"),
+    own_devices: Path | None = None,
 ) -> Meter:
     """Identify the device and open its meter: the GPU's where graphs run on a GPU of its own.
 
+    Args:
+        own_devices: file or folder that adds to the catalog.
+
     Raises:
+        ConfigError: that adds nonsense; with every fault.
         ProbeError: the configured meter is not there or cannot be read.
     """
-    catalog = load_catalog()
+    catalog = load_catalog(own_devices)
     board = identify(root, catalog)
     device = board.device
     if provider != "cpu" and board.gpus:

@@ -15,6 +15,7 @@ from updraft.edge.channel import new_event_loop, open_channel
 from updraft.edge.expert import Expert
 from updraft.edge.node_session import NodeSession
 from updraft.edge.readiness import Readiness
+from updraft.edge.recalibration import Recalibration
 from updraft.errors import UpdraftError
 from updraft.proto.v1 import fleet_pb2 as pb
 from updraft.proto.v1 import fleet_pb2_grpc as rpc
@@ -31,7 +32,8 @@ class Node:
 
     Args:
         tls: files of this side, as for the link of the decoding engine.
-        record: what the node can do; its concurrency is how many answers run at one time.
+        record: what the node can do, until its answers correct it; its concurrency is how many
+            answers run at one time.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Node:
     ) -> None:
         self._endpoint = endpoint
         self._tls = tls
-        self._record = record
+        self._recalibration = Recalibration(record)
         self._expert = expert
         self._session: NodeSession | None = None
         self._threads = ThreadPoolExecutor(record.concurrency, "answer")
@@ -98,7 +100,7 @@ class Node:
 
     async def _attend(self, stub: rpc.FleetStub, readiness: Readiness) -> bool:
         """Be in the fleet once; True where the coordinator let this node in."""
-        session = NodeSession(self._expert, readiness, self._threads, self._record)
+        session = NodeSession(self._expert, readiness, self._threads, self._recalibration)
         self._session = session
         try:
             await session.attend(stub, _OPEN_TIMEOUT_S)
@@ -117,6 +119,8 @@ class Node:
         finally:
             self._session = None
         what = "was lost" if session.welcomed else "does not let this node in"
+        if session.leaving:
+            return False
         if session.welcomed or said != self._complaint:  # said once, not with every try
             _log.warning("coordinator %s %s, trying again: %s", self._endpoint, what, said)
         self._complaint = "" if session.welcomed else said

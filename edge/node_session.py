@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from concurrent.futures import Executor
@@ -13,6 +14,7 @@ import grpc
 
 from updraft.edge.expert import CANCELLED, Answer, Expert, Work
 from updraft.edge.readiness import Readiness
+from updraft.edge.recalibration import Recalibration
 from updraft.errors import LinkBroken, LinkBusy, LinkTimeout, ProtocolError, UpdraftError
 from updraft.proto.v1 import fleet_pb2 as pb
 from updraft.proto.v1 import fleet_pb2_grpc as rpc
@@ -22,6 +24,8 @@ _MOST_UNSENT = 4096
 # Work beyond what runs that is kept: what was cancelled takes a moment to end.
 _SPARE = 2
 _LONGEST_MESSAGE = 1000
+# A coordinator that has read everything ends the stream of a node that leaves.
+_FAREWELL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class NodeSession:
 
     Args:
         threads: where answers run.
+        recalibration: holds the record to join with, and learns from answers.
     """
 
     def __init__(
@@ -38,18 +43,20 @@ class NodeSession:
         expert: Expert,
         readiness: Readiness,
         threads: Executor,
-        record: pb.CapabilityRecord,
+        recalibration: Recalibration,
     ) -> None:
         self.welcomed = False
         self.leaving = False
         self._expert = expert
         self._readiness = readiness
         self._threads = threads
-        self._record = record
+        self._recalibration = recalibration
+        self._told = recalibration.record
         self._spent_j = 0.0
-        self._unsent: asyncio.Queue[pb.JoinRequest] = asyncio.Queue(_MOST_UNSENT)
+        self._interval_s = 0.0  # until it is told
+        self._unsent: asyncio.Queue[pb.JoinRequest | None] = asyncio.Queue(_MOST_UNSENT)
         self._changed, self._overrun = asyncio.Event(), asyncio.Event()
-        self._quiet = asyncio.Event()
+        self._quiet, self._ended = asyncio.Event(), asyncio.Event()
         self._works: dict[int, threading.Event] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -67,14 +74,14 @@ class NodeSession:
         call = stub.Join(timeout=None)
         tasks: list[asyncio.Task[None]] = []
         try:
-            await call.write(pb.JoinRequest(record=self._record))
-            interval_s = await self._welcome(call, open_timeout_s)
+            await call.write(pb.JoinRequest(record=self._told))
+            await self._welcome(call, open_timeout_s)
             tasks += [
                 self._loop.create_task(work)
                 for work in (
                     self._read(call),
                     self._write(call),
-                    self._beat(interval_s),
+                    self._beat(),
                     self._watch(),
                 )
             ]
@@ -87,6 +94,7 @@ class NodeSession:
             for cancelled in self._works.values():
                 cancelled.set()
             call.cancel()
+            self._ended.set()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, drain_s: float) -> None:
@@ -97,6 +105,11 @@ class NodeSession:
             await asyncio.wait_for(self._all_said(), drain_s)
         except asyncio.TimeoutError:
             _log.warning("%d answers did not end within %g s", len(self._works), drain_s)
+            return
+        if self.welcomed:
+            self._unsent.put_nowait(None)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), min(drain_s, _FAREWELL_S))
 
     async def _all_said(self) -> None:
         if self._works:
@@ -104,7 +117,7 @@ class NodeSession:
             await self._quiet.wait()
         await self._unsent.join()
 
-    async def _welcome(self, call: Any, timeout_s: float) -> float:
+    async def _welcome(self, call: Any, timeout_s: float) -> None:
         try:
             first = await asyncio.wait_for(_next(call), timeout_s)
         except asyncio.TimeoutError as error:
@@ -112,7 +125,7 @@ class NodeSession:
         if first.WhichOneof("frame") != "welcome" or not first.welcome.beat_interval_ms:
             raise ProtocolError("the coordinator's first frame is no Welcome")
         self.welcomed = True
-        return first.welcome.beat_interval_ms / 1000
+        self._interval_s = first.welcome.beat_interval_ms / 1000
 
     async def _read(self, call: Any) -> None:
         while True:
@@ -124,15 +137,23 @@ class NodeSession:
                 self._begin(frame.work)
             elif kind == "cancel" and frame.cancel.id in self._works:
                 self._works[frame.cancel.id].set()
+            elif kind == "welcome" and frame.welcome.beat_interval_ms:
+                self._interval_s = frame.welcome.beat_interval_ms / 1000
+                self.say()
 
     async def _write(self, call: Any) -> None:
-        while True:
-            await call.write(await self._unsent.get())
+        while (frame := await self._unsent.get()) is not None:
+            await call.write(frame)
             self._unsent.task_done()
+        # What was written may still be on its way, and a stream that is cancelled loses it.
+        await call.done_writing()
+        await self._ended.wait()
 
-    async def _beat(self, interval_s: float) -> None:
+    async def _beat(self) -> None:
         while True:
             self._changed.clear()
+            self._recalibration.rest(monotonic())
+            self._tell_record()
             beat = pb.Beat(
                 running=len(self._works),
                 spent_j=self._spent_j,
@@ -142,7 +163,7 @@ class NodeSession:
             )
             self._send(pb.JoinRequest(beat=beat))
             try:
-                await asyncio.wait_for(self._changed.wait(), interval_s)
+                await asyncio.wait_for(self._changed.wait(), self._interval_s)
             except asyncio.TimeoutError:
                 continue
 
@@ -151,7 +172,7 @@ class NodeSession:
         raise LinkTimeout(f"the coordinator does not read: {_MOST_UNSENT} frames wait for it")
 
     def _begin(self, work: pb.Work) -> None:
-        if len(self._works) >= self._record.concurrency + _SPARE:
+        if len(self._works) >= self._told.concurrency + _SPARE:
             self._fault(work.id, LinkBusy(f"{len(self._works)} answers are under way here"))
             return
         cancelled = self._works[work.id] = threading.Event()
@@ -213,6 +234,14 @@ class NodeSession:
         )
         end = pb.AnswerEnd(id=number, finish_reason=answer.finish_reason, usage=usage)
         self._send(pb.JoinRequest(end=end))
+        self._recalibration.observe(answer, monotonic())
+        self._tell_record()
+
+    def _tell_record(self) -> None:
+        """Send the record where it changed, on this stream or on the one before."""
+        if self._told is not self._recalibration.record:
+            self._told = self._recalibration.record
+            self._send(pb.JoinRequest(record=self._told))
 
     def _fault(self, number: int, error: UpdraftError) -> None:
         message = str(error)[:_LONGEST_MESSAGE]

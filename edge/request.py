@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from updraft.devices.meters.meter import Energy
+from updraft.devices.usage import Usage
 from updraft.errors import RequestError
 from updraft.models.manifest import CodecName
 from updraft.models.sampling import Sampling
@@ -209,6 +210,7 @@ class GenerationResult:
         foreseen: replaced drafts whose replacement was foreseen, so that it cost no round trip.
         unverified_from: position from which tokens lack the cloud's word; None: none does.
         degraded: the cloud was needed and not there at some point.
+        alone: no other generation of this engine ran at any moment of it.
     """
 
     mode: Mode
@@ -232,6 +234,18 @@ class GenerationResult:
     energy: Energy = field(default_factory=lambda: Energy(0.0, "not computed"))
     degraded: bool = False
     unverified_from: int | None = None
+    alone: bool = True
+
+    @property
+    def usage(self) -> Usage:
+        """What it cost, from the start of decoding on."""
+        return Usage(
+            1e3 * self.total_s,
+            self.energy.joules,
+            self.uplink_bytes,
+            self.downlink_bytes,
+            self.cloud_positions,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -23,7 +23,7 @@ from updraft.edge.config import BudgetConfig, EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.exit_quality import exit_quality
 from updraft.edge.governor import Governor, Limits
-from updraft.errors import ProbeError
+from updraft.errors import ConfigError, ProbeError
 from updraft.models.workload import workload_of
 
 # What operating points are predicted for; other lengths follow from it.
@@ -33,15 +33,24 @@ _UNKNOWN = "x86"
 _STATE = Path("~/.local/state/updraft")
 
 
-def read_budget(config: BudgetConfig) -> Budget | None:
+def read_budget(config: EdgeConfig) -> Budget | None:
     """Return what limits this device; None where nothing is configured.
 
     Raises:
-        ConfigError: with every fault of the budget file.
+        ConfigError: with every fault of the budget file; or a device is named, and no file.
     """
-    if config.file is None:
+    own = config.budget
+    if own.file is None and own.device is not None:
+        raise ConfigError(
+            [
+                f"budget.device = {own.device!r} names a device of a file of budgets, and there "
+                "is none: give --budget FILE, or file under [budget]"
+            ]
+        )
+    if own.file is None:
         return None
-    return read_budgets(config.file, load_catalog()).budget(config.device or socket.gethostname())
+    file = read_budgets(own.file, load_catalog(config.catalog))
+    return file.budget(own.device or socket.gethostname())
 
 
 @contextmanager
@@ -61,7 +70,7 @@ def governed(
     if budget is None:
         yield None
         return
-    device = _device(budget, root)
+    device = _device(budget, root, config.catalog)
     power = _power(device, root)
     points = make_points(engine, config, device, power)
     ledger = Ledger(
@@ -123,8 +132,8 @@ def _coordinator(engine: Engine, config: EdgeConfig) -> Coordinator:
     )
 
 
-def _device(budget: Budget, root: Path) -> Device:
-    catalog = load_catalog()
+def _device(budget: Budget, root: Path, own_devices: Path | None) -> Device:
+    catalog = load_catalog(own_devices)
     return find(catalog, budget.model or identify(root, catalog).device or _UNKNOWN)
 
 

@@ -102,12 +102,19 @@ class BudgetExceeded(UpdraftError):
         unit: str,
         retry_after_s: float | None = None,
     ) -> None:
-        again = "" if retry_after_s is None else f"; room again in about {retry_after_s:.0f} s"
+        again = "" if retry_after_s is None else f"; room again in about {_span(retry_after_s)}"
         super().__init__(
             f"{line}: this would take it to {spent:g} {unit}, the budget is {limit:g} {unit}{again}"
         )
         self.line, self.spent, self.limit, self.unit = line, spent, limit, unit
         self.retry_after_s = retry_after_s
+
+
+def _span(seconds: float) -> str:
+    """Write a time as people say it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class LedgerError(UpdraftError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from updraft.devices.fit import Load, check, free_bytes
-from updraft.devices.free_memory import resident_bytes
+from updraft.devices.fit import Load, check
+from updraft.devices.free_memory import free_bytes, resident_bytes
 from updraft.errors import ProbeError
 from updraft.models.bundle import Bundle
 from updraft.models.workload import workload_of

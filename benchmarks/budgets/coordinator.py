@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from updraft.benchmarks.budgets.lifeline import when_orphaned
 from updraft.benchmarks.budgets.policies import planning
 from updraft.benchmarks.budgets.scenario import NEW_TOKENS, PROMPT_TOKENS
 from updraft.cli.daemon import announce
@@ -51,7 +52,9 @@ async def main(policy: str, rate_per_s: float, listen: str, budgets: Path) -> No
     fleet.start()
     announce(parse_endpoint(listen))
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    when_orphaned(lambda: loop.call_soon_threadsafe(stopped.set))
     await stopped.wait()
     await fleet.close(0)
     await server.stop(0)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, sleep
 
+from updraft.benchmarks.budgets.allowance import DayClock
 from updraft.benchmarks.budgets.scenario import PROMPT_TOKENS, EmulatedNode
 from updraft.devices.meters.meter import Energy
 from updraft.edge.engine import Engine
 from updraft.edge.expert import Answer, EngineExpert, Give, Work
+from updraft.edge.governor import Governor
 from updraft.models.bundle import Bundle
 from updraft.models.runtime import RuntimeOptions
 
@@ -85,15 +87,30 @@ class _Span:
 
 
 class EmulatedExpert:
-    """An expert whose tokens come no sooner than the emulated device would give them."""
+    """An expert whose tokens come no sooner than the emulated device would give them.
 
-    exhausted = False
+    Args:
+        governor: keeps the device's own budget; none: there is none.
+        clock: of that budget's day, which begins with the first prompt.
+    """
 
-    def __init__(self, node: EmulatedNode, bundle: Bundle) -> None:
+    def __init__(
+        self,
+        node: EmulatedNode,
+        bundle: Bundle,
+        governor: Governor | None = None,
+        clock: DayClock | None = None,
+    ) -> None:
         self.meter = EmulatedMeter(node.active_w, node.standby_w)
         self._node = node
+        self._clock = clock
         self._engine = Engine(bundle, RuntimeOptions(), self.meter, whole_model=True)
-        self._expert = EngineExpert(self._engine, "full")
+        self._expert = EngineExpert(self._engine, "full", governor)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether its budget of the day is used up."""
+        return self._expert.exhausted
 
     def load(self) -> None:
         """Make ready."""
@@ -107,6 +124,8 @@ class EmulatedExpert:
 
     def answer(self, work: Work, give: Give, cancelled: threading.Event) -> Answer:
         """Answer a request at the device's pace."""
+        if self._clock is not None:
+            self._clock.begin()
         node, tokens = self._node, len(self._engine.tokenizer.encode(work.prompt))
         due = monotonic() + node.first_token_ms / 1e3 * tokens / PROMPT_TOKENS
 

@@ -35,10 +35,10 @@ class Loss:
     @property
     def longest_s(self) -> float:
         """The longest time that a prompt took on that day."""
-        return max(answer.latency_ms for answer in self.day.answers) / 1e3
+        return max((answer.latency_ms for answer in self.day.answers), default=0.0) / 1e3
 
 
-def busiest(day: Day) -> str:
-    """Return the node that answered most."""
+def busiest(day: Day) -> str | None:
+    """Return the node that answered most; None where none did."""
     counted = Counter(answer.node for answer in day.answers if answer.node)
-    return counted.most_common(1)[0][0]
+    return max(counted, key=counted.__getitem__, default=None)

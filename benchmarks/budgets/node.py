@@ -1,6 +1,6 @@
 """One emulated device as a process.
 
-`python -m updraft.benchmarks.budgets.node NAME ADDRESS LOG`
+`python -m updraft.benchmarks.budgets.node NAME ADDRESS LOG [DAILY_J DAY_S]`
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+from updraft.benchmarks.budgets.allowance import DayClock, governor
 from updraft.benchmarks.budgets.emulated import EmulatedExpert
+from updraft.benchmarks.budgets.lifeline import when_orphaned
 from updraft.benchmarks.budgets.scenario import (
     NEW_TOKENS,
     PROMPT_TOKENS,
@@ -29,13 +31,25 @@ from updraft.proto.v1 import fleet_pb2 as pb
 _READ_EVERY_S = 0.05
 
 
-def main(name: str, address: str, log: Path) -> None:
-    """Be a node until SIGTERM; writes a line `[monotonic seconds, joules]` again and again."""
+def main(
+    name: str, address: str, log: Path, daily_j: float | None = None, day_s: float = 0.0
+) -> None:
+    """Be a node until SIGTERM; writes a line `[monotonic seconds, joules]` again and again.
+
+    Args:
+        daily_j: the node's own budget for a day of `day_s` real seconds; None: it has none.
+    """
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    when_orphaned(stopped.set)
     declared = next(node for node in fleet() if node.name == name)
     bundle = open_bundle(family()[declared.expert])
-    expert = EmulatedExpert(declared, bundle)
+    if daily_j is None:
+        expert = EmulatedExpert(declared, bundle)
+    else:
+        clock = DayClock(day_s)
+        keeper = governor(declared, bundle.manifest, daily_j, clock, log.with_suffix(".sqlite"))
+        expert = EmulatedExpert(declared, bundle, keeper, clock)
     context = bundle.manifest.architecture.context_length
     node = Node(
         parse_endpoint(address),
@@ -72,4 +86,4 @@ def _record(node: EmulatedNode, version: str, context: int) -> pb.CapabilityReco
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *map(float, sys.argv[4:]))

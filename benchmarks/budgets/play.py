@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ from updraft.errors import UpdraftError
 
 _MOST_AT_ONCE = 64
 _ANSWER_TIMEOUT_S = 20
-# Lets the meters write what belongs to the last window.
-_METERS_S = 0.15
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Answer:
         hour: in which it came.
         quality: of the expert that answered, on this prompt; 0 where there was no answer.
         agreement: share of the reference's text that the answer gives before it first differs.
-        latency_ms: from asking to the last token, waiting included.
+        latency_ms: from when it came to the last token, or to the error, waiting included.
         attempts: nodes that failed at it.
         error: why there was no answer; empty where there was.
     """
@@ -139,19 +138,25 @@ def play(
     """
     with stage.coordinator(policy, budgets.as_toml(), len(day) / day_s) as client:
         started = monotonic()
-        with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
-            noon = None if at_noon is None else threads.submit(_at, started + day_s / 2, at_noon)
-            waiting = []
-            for arrival in day:
-                sleep(max(0.0, started + arrival.at_s - monotonic()))
-                hour = min(HOURS - 1, int(arrival.at_s / day_s * HOURS))
-                waiting.append(threads.submit(_ask, client, arrival, hour))
-            sleep(max(0.0, started + day_s - monotonic()))
-            answers = [answer.result() for answer in waiting]
-            if noon is not None:
+        broken_off = threading.Event()
+        with ThreadPoolExecutor(_MOST_AT_ONCE + 1) as threads:
+            try:
+                noon = threads.submit(_at, started + day_s / 2, at_noon, broken_off)
+                waiting = []
+                for arrival in day:
+                    due = started + arrival.at_s
+                    sleep(max(0.0, due - monotonic()))
+                    hour = min(HOURS - 1, int(arrival.at_s / day_s * HOURS))
+                    waiting.append(threads.submit(_ask, client, arrival, hour, due))
+                sleep(max(0.0, started + day_s - monotonic()))
+                answers = [answer.result() for answer in waiting]
                 noon.result()
+            except BaseException:  # nobody waits for the rest of the day
+                broken_off.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                client.close()
+                raise
         plan = client.plan()
-        sleep(_METERS_S)
         edges = started + np.linspace(0, day_s, HOURS + 1)
         power_w = np.diff(stage.spent_j(edges)) / (day_s / HOURS)
     return Day(
@@ -160,24 +165,25 @@ def play(
     )  # fmt: skip
 
 
-def _at(moment: float, act: Callable[[], None]) -> None:
-    sleep(max(0.0, moment - monotonic()))
-    act()
+def _at(moment: float, act: Callable[[], None] | None, broken_off: threading.Event) -> None:
+    if act is not None and not broken_off.wait(max(0.0, moment - monotonic())):
+        act()
 
 
-def _ask(client: FleetClient, arrival: Arrival, hour: int) -> Answer:
-    asked, started = arrival.asked, monotonic()
+def _ask(client: FleetClient, arrival: Arrival, hour: int, due: float) -> Answer:
+    asked = arrival.asked
     try:
         answered = client.answer(asked.prompt, NEW_TOKENS, timeout_s=_ANSWER_TIMEOUT_S)
     except UpdraftError as error:
-        return Answer(hour, asked.domain, error=f"{error.code}: {error}")
+        waited_ms = 1e3 * (monotonic() - due)
+        return Answer(hour, asked.domain, latency_ms=waited_ms, error=f"{error.code}: {error}")
     ended = answered.ended
     return Answer(
         hour,
         asked.domain,
         asked.quality[ended.routed.expert],
         agreement(answered.text, asked.reference),
-        1e3 * (monotonic() - started),
+        1e3 * (monotonic() - due),
         max(1, answered.tokens),
         ended.routed.node,
         ended.routed.expert,

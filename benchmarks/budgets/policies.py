@@ -52,6 +52,8 @@ class Rival:
     ) -> Plan:
         started = perf_counter()
         nodes = sorted(nodes, key=lambda node: node.node)
+        if not nodes:
+            return Plan((previous.version if previous else 0) + 1, frozenset(), reason=cause)
         if traffic.rate_per_s <= 0:
             traffic = Traffic.expected(
                 nodes,

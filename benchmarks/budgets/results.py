@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from updraft.benchmarks.budgets.allowance import SHARE, Allowed, spent_j
 from updraft.benchmarks.budgets.losses import Loss
 from updraft.benchmarks.budgets.plan import ALL_ON, HALF, Cell, Tier
 from updraft.benchmarks.budgets.play import Day
 from updraft.benchmarks.budgets.policies import OURS
 from updraft.benchmarks.budgets.scenario import EmulatedNode, fleet
 from updraft.benchmarks.measures.goals import Goal, goal_table
-from updraft.benchmarks.measures.report import commit, machine, write
+from updraft.benchmarks.measures.report import commit, machine, now, write
 from updraft.models.card import Table
 
 
@@ -31,9 +31,7 @@ class Setting:
     seeds: int
     commit: str
     machine: str
-    measured: str = field(
-        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
-    )
+    measured: str = field(default_factory=now)
 
     @classmethod
     def here(cls, tier: Tier) -> Setting:
@@ -56,12 +54,19 @@ class Results:
     setting: Setting
     played: list[Played]
     losses: list[Loss]
+    allowed: Allowed | None = None
     seconds: float = 0.0
 
     @property
     def faults(self) -> list[str]:
-        """Requests that were lost with a node."""
-        return [
+        """Requests that were lost with a node, and days of ours without any answer."""
+        silent = [
+            f"{played.cell.policy}, {played.cell.per_token_ms:g} ms a token, "
+            f"power {played.cell.share or 'without limit'}: no prompt was answered"
+            for played in self.played
+            if played.cell.policy == OURS and played.day.lost == len(played.day.answers)
+        ]
+        return silent + [
             f"node {loss.node} {loss.how}: {loss.day.lost} requests had no answer"
             for loss in self.losses
             if loss.day.lost
@@ -104,6 +109,11 @@ class Results:
                 )
                 for rival in self._rivals()
             ),
+            Goal(
+                "devices over their own energy of the day, in requests", 1, "",
+                [self.allowed.over_requests(node) for node in self.allowed.daily_j]
+                if self.allowed else [],
+            ),
             Goal("requests lost with a node", 0, "", [float(x.day.lost) for x in self.losses]),
             Goal(
                 "longest answer on the day a node is lost", 2, "s",
@@ -114,7 +124,9 @@ class Results:
 
     def tables(self) -> list[Table]:
         """Return all tables, the figures to reach first."""
-        return [goal_table(self.goals()), self._sweep(), self._lost(), _fleet_table(fleet())]
+        own = [_allowed_table(self.allowed)] if self.allowed else []
+        shown = [goal_table(self.goals()), self._sweep(), self._lost(), *own]
+        return [*shown, _fleet_table(fleet())]
 
     def _rivals(self) -> list[str]:
         names = dict.fromkeys(p.cell.policy for p in self.played if p.cell.share is not None)
@@ -181,6 +193,25 @@ class Results:
         )
 
 
+def _allowed_table(allowed: Allowed) -> Table:
+    spent = spent_j(allowed.day.answers)
+    return Table(
+        "Devices with a budget of their own for the day",
+        ("node", "budget, J", "spent, J", "over, in requests"),
+        [
+            (
+                node,
+                f"{limit:.1f}",
+                f"{spent.get(node, 0.0):.1f}",
+                f"{allowed.over_requests(node):.2f}",
+            )
+            for node, limit in allowed.daily_j.items()
+        ],
+        f"{SHARE:.0%} of what each one's answers took on the same day without. Prompts of the day "
+        f"without an answer: {allowed.day.lost} of {len(allowed.day.answers)}.",
+    )
+
+
 def _fleet_table(nodes: Sequence[EmulatedNode]) -> Table:
     return Table(
         "The fleet",
@@ -224,6 +255,13 @@ def to_json(results: Results) -> str:
             }
             for p in results.played
         ],
+        "allowed": None
+        if results.allowed is None
+        else {
+            "daily_j": dict(results.allowed.daily_j),
+            "spent_j": spent_j(results.allowed.day.answers),
+            "lost": results.allowed.day.lost,
+        },
         "losses": [
             {"node": x.node, "how": x.how, "lost": x.day.lost, "longest_s": x.longest_s}
             for x in results.losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +12,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from updraft.benchmarks.budgets.allowance import Allowed, allowances
 from updraft.benchmarks.budgets.day import HOURS, Arrival, arrivals, asked_of
 from updraft.benchmarks.budgets.losses import LOSSES, Loss, busiest
 from updraft.benchmarks.budgets.plan import ALL_ON, HALF, Cell, Tier
@@ -26,16 +28,31 @@ def measure(tier: Tier, console: Console) -> Results:
     started = perf_counter()
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        tempfile.TemporaryDirectory(prefix="updraft-budgets-") as folder,
+        tempfile.TemporaryDirectory(prefix="updraft-budgets-") as name,
         Progress(*columns, console=console) as progress,
     ):
-        stage = Stage(Path(folder))
-        try:
+        with closing(Stage(_made(Path(name), "days"))) as stage:
             results = _measure(tier, stage, progress)
-        finally:
-            stage.close()
+        results.allowed = _allowed(tier, results, Path(name), progress)
     results.seconds = perf_counter() - started
     return results
+
+
+def _allowed(tier: Tier, results: Results, folder: Path, progress: Progress) -> Allowed:
+    """Play the day of the first seed again, with a budget of its own for each node."""
+    normal = next(p for p in results.played if p.cell[:2] == (OURS, HALF))
+    daily_j = allowances(normal.day)
+    task = progress.add_task("devices with budgets of their own", total=1)
+    with closing(Stage(_made(folder, "allowances"), daily_j, tier.day_s)) as stage:
+        day = arrivals(asked_of(shipped_family()), tier.day_s, tier.prompts, normal.seed)
+        found = _play(stage, normal.cell, normal.day.budgets.power_w, day, tier.day_s)
+    progress.advance(task)
+    return Allowed(daily_j, found)
+
+
+def _made(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
 
 
 def _measure(tier: Tier, stage: Stage, progress: Progress) -> Results:
@@ -57,8 +74,10 @@ def _measure(tier: Tier, stage: Stage, progress: Progress) -> Results:
             played.append(Played(cell, seed, found))
             progress.advance(task)
         normal = next(p for p in played if p.seed == seed and p.cell[:2] == (OURS, HALF))
+        node = busiest(normal.day)
+        if node is None:  # which the results say
+            continue
         for how, (lose, mend) in LOSSES.items():
-            node = busiest(normal.day)
             progress.update(task, description=f"node {node} {how}")
             power_w = normal.day.budgets.power_w
             found = _play(stage, normal.cell, power_w, day, tier.day_s, partial(lose, stage, node))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +18,12 @@ from rich.table import Table as RichTable
 from updraft.models.card import Table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "docs" / "results"
+
+
+def now() -> str:
+    """Return the moment, for the head of results."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,7 @@ class Context:
     prompts: str
     seed: str
     quick: bool
-    measured: str = field(
-        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
-    )
+    measured: str = field(default_factory=now)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,17 @@ def write(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def save(name: str, page: str, figures: Mapping[str, Any], folder: Path = RESULTS) -> None:
+    """Write a page and its figures as `NAME.md` and `NAME.json`."""
+    write(folder / f"{name}.md", page)
+    write(folder / f"{name}.json", json.dumps(figures, indent=1) + "\n")
+
+
+def where() -> dict[str, str]:
+    """Return commit, machine and moment: without them figures cannot be compared."""
+    return {"commit": commit(), "machine": machine(), "measured": now()}
 
 
 def commit() -> str:

@@ -6,16 +6,15 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from updraft.benchmarks.gate_results import Row, regret_table
+from updraft.benchmarks.gate.results import Row, regret_table
 from updraft.benchmarks.measures.goals import Goal, goal_table
-from updraft.benchmarks.measures.report import commit, machine, write
+from updraft.benchmarks.measures.report import commit, machine, now, write
 from updraft.benchmarks.optimizer.contests import Heat, contest_table
 from updraft.benchmarks.optimizer.equality import Difference, equality_table
 from updraft.benchmarks.optimizer.instances import Kind
@@ -38,9 +37,7 @@ class Setting:
     machine: str
     versions: dict[str, str]
     seed: str = "0, 1, … for each kind, size and budget"
-    measured: str = field(
-        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
-    )
+    measured: str = field(default_factory=now)
 
     @classmethod
     def here(cls, tier: Tier) -> Setting:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from updraft.benchmarks import gate_regret
+from updraft.benchmarks.gate import regret
 from updraft.benchmarks.optimizer import contests, equality, large, replanning
 from updraft.benchmarks.optimizer.clock import timed
 from updraft.benchmarks.optimizer.instances import instance
@@ -62,7 +62,7 @@ def measure(tier: Tier, cp_sat_python: Path | None, console: Console) -> Results
             gate=[
                 row
                 for seed in track(range(tier.gate_seeds), "gate")
-                for row in gate_regret.measure([seed])
+                for row in regret.measure([seed])
             ],
             frontiers=_frontiers(tier.frontiers, track),
         )

@@ -22,15 +22,17 @@ class FleetBudgets:
 
     Args:
         path: None: nothing is limited.
+        own_devices: file or folder that adds to the catalog.
 
     Raises:
         ConfigError: with every fault of the file.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, own_devices: Path | None = None) -> None:
         self._path = path
+        self._own_devices = own_devices
         self._stamp = self._look()
-        self._file = None if path is None else read_budgets(path, load_catalog())
+        self._file = None if path is None else read_budgets(path, load_catalog(self._own_devices))
 
     def changed(self) -> bool:
         """Read the file again where it was written; True where other budgets hold now."""
@@ -39,7 +41,7 @@ class FleetBudgets:
             return False
         self._stamp = stamp
         try:
-            file = read_budgets(self._path, load_catalog())
+            file = read_budgets(self._path, load_catalog(self._own_devices))
         except ConfigError as error:
             _log.error("the budgets of before still hold: %s", error)
             return False

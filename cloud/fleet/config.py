@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 from pydantic import Field
@@ -15,9 +16,12 @@ class FleetLimits(Section):
     Attributes:
         enabled: let nodes join and answer prompts by them.
         gate: file of the gate over the experts; the shipped family's by default.
-        budgets: file of budgets; its `[fleet]` limits the plan. Read again when it changes.
+        budgets: file of budgets. Its `[total]`, and `first_token` and `per_token` of its
+            `[fleet]`, limit the plan. Read again when it changes.
+        catalog: file or folder of devices that are not in the catalog.
         max_nodes: in the fleet at one time; further ones are refused with RESOURCE_EXHAUSTED.
         beat_interval_ms: nodes say that they live this often; three missed beats are a death.
+        max_beats_per_s: of all nodes together; a fleet too large for it beats less often.
         max_answers: requests that are answered or wait at one time; further ones are refused.
         max_waiting: of them, those that wait for a node to be free.
         wait_timeout_s: a request that no node was free for in this time is refused likewise.
@@ -33,8 +37,10 @@ class FleetLimits(Section):
     enabled: bool = False
     gate: Path | None = None
     budgets: Path | None = None
+    catalog: Path | None = None
     max_nodes: int = Field(default=1024, gt=0, le=10_000)
     beat_interval_ms: int = Field(default=300, ge=50, le=60_000)
+    max_beats_per_s: int = Field(default=2500, gt=0, le=1_000_000)
     max_answers: int = Field(default=512, gt=0, le=100_000)
     max_waiting: int = Field(default=256, ge=0, le=100_000)
     wait_timeout_s: float = Field(default=15, gt=0, le=3600)
@@ -45,7 +51,6 @@ class FleetLimits(Section):
     traffic_half_life_s: float = Field(default=600, gt=0, le=86_400)
     drift_check_s: float = Field(default=5, gt=0, le=86_400)
 
-    @property
-    def silence_s(self) -> float:
-        """A node that says nothing for longer is dead."""
-        return 3 * self.beat_interval_ms / 1000
+    def interval_ms(self, nodes: int) -> int:
+        """Return how often a node of a fleet of so many says that it lives."""
+        return max(self.beat_interval_ms, ceil(1000 * nodes / self.max_beats_per_s))

@@ -19,18 +19,18 @@ class FleetBudget:
 
     Attributes:
         power_w: of all nodes together on average: standby of those that are on, and answers.
-        window_s: that it is averaged over; None: so long that chance evens out.
         latency_ms: of an answer, by domain; who is slower does not serve the domain.
         first_token_ms, per_token_ms: of an answer, for every domain.
         node_power_w: by node, its own average power beyond the parked node.
+        window_s: that `power_w` is averaged over; None: so long that chance evens out.
     """
 
     power_w: float | None = None
-    window_s: float | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     first_token_ms: float | None = None
     per_token_ms: float | None = None
     node_power_w: Mapping[str, float] = field(default_factory=dict)
+    window_s: float | None = None
 
     @classmethod
     def of(
@@ -47,11 +47,11 @@ class FleetBudget:
         power = fleet.lines.get("average_power")
         return cls(
             _power_w(fleet),
-            None if power is None else power.window_s,
             latency_ms or {},
             fleet.limit("first_token"),
             fleet.limit("per_token"),
-            {name: power for name, power in powers.items() if power is not None},
+            {name: power_w for name, power_w in powers.items() if power_w is not None},
+            None if power is None else power.window_s,
         )
 
     def in_time(

@@ -34,7 +34,7 @@ def open_fleet(
     gate = family_gate() if limits.gate is None else _read_gate(limits.gate)
     tokenizer = Tokenizer(bundle)
     foresight = Foresight(gate, lambda text: len(tokenizer.encode(text)))
-    budgets = FleetBudgets(limits.budgets)
+    budgets = FleetBudgets(limits.budgets, limits.catalog)
     traffic = TrafficLog(gate.experts, TrafficSettings(half_life_s=limits.traffic_half_life_s))
     upkeep = Upkeep(limits, planner or Planner(gate), traffic, budgets)
     return FleetService(limits, foresight, upkeep)

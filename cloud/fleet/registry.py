@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 from updraft.cloud.fleet.records import Capability
 from updraft.errors import LinkBusy, ProtocolError
+
+# So many beats that do not come are a death.
+_MISSED = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Member:
     Attributes:
         stream: number of the stream that it joined by; a node that comes back has another.
         heard: when it last said anything.
+        interval_s: between its beats, as it was told.
         working: answers that it was given and that have not ended.
         answers: those that ended well.
     """
@@ -45,6 +50,12 @@ class Member:
     beat: Beat = Beat()
     working: int = 0
     answers: int = 0
+    interval_s: float = inf
+
+    @property
+    def silence_s(self) -> float:
+        """Where it says nothing for longer it is dead."""
+        return _MISSED * self.interval_s
 
     @property
     def name(self) -> str:
@@ -66,12 +77,10 @@ class Registry:
 
     Args:
         max_nodes: in the fleet at one time.
-        silence_s: a node that says nothing for longer is dead.
     """
 
-    def __init__(self, max_nodes: int, silence_s: float) -> None:
+    def __init__(self, max_nodes: int) -> None:
         self._max_nodes = max_nodes
-        self._silence_s = silence_s
         self._members: dict[str, Member] = {}
         self._looked: float | None = None
 
@@ -139,8 +148,9 @@ class Registry:
         Time in which nobody asked, because this process stood still, does not count: what nodes
         said meanwhile has not been read yet.
         """
-        if self._looked is not None and now - self._looked > self._silence_s / 3:
-            for member in self:
-                member.heard += now - self._looked
+        since = 0.0 if self._looked is None else now - self._looked
+        for member in self:
+            if since > member.interval_s:
+                member.heard += since
         self._looked = now
-        return [member for member in self if now - member.heard > self._silence_s]
+        return [member for member in self if now - member.heard > member.silence_s]

@@ -32,6 +32,8 @@ class Roster:
         self._limits = limits
         self._registry = registry
         self._places = places
+        # Nodes that the fleet had when a node was told, the least of all nodes in it.
+        self._fewest = limits.max_nodes
 
     def join(self, stream: NodeStream, capability: Capability) -> Member:
         """Let a node in; one of the same name and an older record has to go.
@@ -46,8 +48,10 @@ class Roster:
         member = self._registry.get(capability.node)
         assert member is not None, "it has just joined"
         self.streams[stream.number] = stream
-        interval_ms = self._limits.beat_interval_ms
-        stream.tell(pb.JoinResponse(welcome=pb.Welcome(beat_interval_ms=interval_ms)))
+        nodes = len(self._registry)
+        self._welcome(member, stream, self._limits.interval_ms(nodes))
+        self._fewest = min(self._fewest, nodes)
+        self._slow_down()
         if member.name in self._places.plan.selected:
             stream.tell_role(self._places.plan.version, True)
         _log.info("node %s joined with expert %s", member.name, capability.expert)
@@ -112,6 +116,25 @@ class Roster:
         """End all streams."""
         for stream in list(self.streams.values()):
             stream.fail(LinkBroken("the coordinator stops"))
+
+    def _welcome(self, member: Member, stream: NodeStream, interval_ms: int) -> None:
+        member.interval_s = interval_ms / 1000
+        stream.tell(pb.JoinResponse(welcome=pb.Welcome(beat_interval_ms=interval_ms)))
+
+    def _slow_down(self) -> None:
+        """Let nodes beat less often where the fleet is twice what it was when one was told.
+
+        Nobody is told to beat more often: a beat by the longer interval would come too late.
+        """
+        nodes = len(self._registry)
+        if nodes < 2 * self._fewest:
+            return
+        self._fewest = nodes
+        interval_ms = self._limits.interval_ms(nodes)
+        for member in self._registry:
+            stream = self.streams.get(member.stream)
+            if stream is not None and member.interval_s < interval_ms / 1000:
+                self._welcome(member, stream, interval_ms)
 
     def _cut(self, member: Member, error: UpdraftError) -> None:
         stream = self.streams.pop(member.stream, None)

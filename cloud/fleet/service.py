@@ -43,7 +43,7 @@ class FleetService(rpc.FleetServicer):
     def __init__(self, limits: FleetLimits, foresight: Foresight, upkeep: Upkeep) -> None:
         self._limits = limits
         self._foresight = foresight
-        self._registry = Registry(limits.max_nodes, limits.silence_s)
+        self._registry = Registry(limits.max_nodes)
         self._places = Places(self._registry, limits.max_waiting, limits.wait_timeout_s)
         self._roster = Roster(limits, self._registry, self._places)
         self._answering = Answering(self._places, self._roster.streams, limits.max_attempts)

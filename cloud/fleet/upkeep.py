@@ -16,8 +16,8 @@ from updraft.cloud.fleet.registry import Registry
 from updraft.cloud.fleet.roster import Roster
 from updraft.cloud.fleet.traffic_log import TrafficLog
 
-# Silence is looked for this many times within the time that means death.
-_LOOKS = 12
+# Silence is looked for this many times between two beats.
+_LOOKS = 4
 _BUDGETS_CHECK_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Upkeep:
         )
         roster.live = live
         again = (
-            (lambda: roster.sweep(monotonic()), limits.silence_s / _LOOKS),
+            (lambda: roster.sweep(monotonic()), limits.beat_interval_ms / 1000 / _LOOKS),
             (lambda: self._check_budgets(live), _BUDGETS_CHECK_S),
             (live.check_drift, limits.drift_check_s),
         )

@@ -1,4 +1,8 @@
-"""What a request will cost at an operating point, corrected by what others did cost."""
+"""What a request will cost at an operating point, corrected by what others did cost.
+
+`devices.correction` tells how certain a mean ratio is; admission needs how far single requests
+scatter about it, shared between points that are alike, so the sums kept here are others.
+"""
 
 from __future__ import annotations
 

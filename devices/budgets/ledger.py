@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from updraft.devices.budgets.clock import SET_S, WatchedClock
 from updraft.devices.budgets.entry import DAY_S, Entry, Totals, day_of
 from updraft.devices.budgets.ledger_file import KEPT_DAYS, LedgerFile
 from updraft.devices.budgets.rolling import RollingSum
-from updraft.devices.budgets.watch import SET_S, Watch
 from updraft.errors import LedgerError
 
 HOUR_S = 3600.0
@@ -70,7 +70,7 @@ class Ledger:
         self.window_s = window_s
         self.fault: str | None = None
         self.warning: str | None = None
-        self._watch = Watch(clock, steady)
+        self._clock = WatchedClock(clock, steady)
         self._file: LedgerFile | None = None
         self._version = 0
         self._lock = threading.Lock()  # of everything in memory; held for microseconds
@@ -78,7 +78,7 @@ class Ledger:
         self._waiting: dict[str, tuple[int, Entry]] = {}
         self._power = RollingSum(window_s)
         self._cloud = RollingSum(HOUR_S)
-        self._now = self._watch.read().now
+        self._now = self._clock.read().now
         self._day = day_of(self._now)
         self._today = Totals()
         self._given_up = 0
@@ -154,10 +154,6 @@ class Ledger:
         """Return the joules above idle that were spent in the power window."""
         with self._lock:
             return self._power.total(self._tick())
-
-    def window_w(self) -> float:
-        """Return the watts above idle, averaged over the power window."""
-        return self.window_j() / self.window_s
 
     def window_has_room_in_s(self, joules: float) -> float:
         """Return the seconds until the power window holds at most `joules`."""
@@ -272,7 +268,7 @@ class Ledger:
 
     def _tick(self) -> float:
         """Read the clock and notice a new day, or that the clock was set."""
-        self._now, set_by_s = self._watch.read()
+        self._now, set_by_s = self._clock.read()
         day = day_of(self._now)
         if set_by_s:
             self._power.shift(set_by_s)

@@ -86,7 +86,7 @@ class LedgerFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._open_or_mend()
         except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"ledger {path}: cannot be opened: {error}") from error
+            raise LedgerError(f"ledger {path}: cannot be opened: {_explain(error)}") from error
 
     def write(self, entries: Iterable[tuple[int, Entry]]) -> None:
         """Add requests with their budget day, all or none; known ones are left as they are.
@@ -324,6 +324,13 @@ def _free_name(path: Path) -> Path:
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     return aside
+
+
+def _explain(error: Exception) -> str:
+    """Say what is wrong where SQLite only says that something is."""
+    if str(error) == "unable to open database file":
+        return "it must be a file, in a folder that can be written to"
+    return str(error)
 
 
 def _insert(table: str) -> str:

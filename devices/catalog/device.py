@@ -54,7 +54,8 @@ class Device(Section):
 
     Attributes:
         id: what budgets and commands call it.
-        compatible: strings of the device tree, PCI or NVML name that identify it.
+        compatible: what identifies it: strings of the device tree, `cpu:` with a maker, a GPU's
+            name, `pci:` with its ids.
         memory_bytes: of the module; shared by CPU and GPU where `unified`.
         bandwidth_bytes_per_s: of the memory that weights are read from, as published.
         ops_per_s: dense operations per second by precision (one multiply-add is two).

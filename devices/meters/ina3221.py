@@ -71,9 +71,13 @@ def _rails(root: Path) -> tuple[dict[str, tuple[Path, int]], list[str]]:
             if label in _UNCONNECTED or label in _INSIDE_ANOTHER:
                 continue
             try:
-                for file in _open(folder, channel):
-                    file.read()
-                    file.close()
+                volts, amperes = _open(folder, channel)
+                try:
+                    volts.read()
+                    amperes.read()
+                finally:
+                    volts.close()
+                    amperes.close()
             except ProbeError as error:
                 faults.append(f"{label}: {error}")
             else:

@@ -38,7 +38,9 @@ class Assignment:
     power: float
 
 
-def assign(demand: Demand, dual: Bound, *, least_energy: float = 0.0) -> Assignment:
+def assign(
+    demand: Demand, dual: Bound, *, least_energy: float = 0.0, discount: float = 0.0
+) -> Assignment:
     """Route by prices, at the least price of energy that keeps the power.
 
     Where one price takes a little too much and the next too little, both routings are mixed.
@@ -46,8 +48,11 @@ def assign(demand: Demand, dual: Bound, *, least_energy: float = 0.0) -> Assignm
     Args:
         dual: prices at which all these nodes are on.
         least_energy: the price of energy stays at or above it.
+        discount: share of the price of time that groups are spared. At the best prices a node
+            whose time is short is worth the same to a group as one with time to spare, and
+            must be asked first: what it refuses comes to the other, and not the other way round.
     """
-    time = best_use(demand, dual.prices).margin
+    time = (1 - discount) * best_use(demand, dual.prices).margin
 
     def routed(energy: float) -> Assignment:
         return _routed(demand, energy, time, dual.prices.prompt)

@@ -31,6 +31,11 @@ _STEP_COSTS = 1_500
 _LEAST_LOOKS = 8
 # Below this share a difference in worth is none.
 _SAME = 1e-5
+# Up to so many pairs of a node and a group, sets differ much and looks are cheap: who seems to win
+# is looked at again, and routings are tried at several discounts, as many pairs are worth the same.
+_FEW = 512
+_DISCOUNTS = (0.3, 0.02, 0.005, 0.005)
+_USUAL_DISCOUNTS = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +104,18 @@ def _closely(demand: Demand, root: Bound, least: float, known: Indices | None = 
     looks = max(_LEAST_LOOKS, _LOOKED_AT // (_STEPS * size))
     point, upper_bound, looks = _enumerate(demand, first, root, least, looks)
     point = _improve(demand, point, least, max(looks, _LEAST_LOOKS))
-    nodes = _undominated(demand, point.nodes)
-    if len(nodes) and (nodes != point.nodes).any():
-        point = _value(demand, nodes, point.dual.prices, least)
-    use = _settled(demand.among(nodes), point.dual, least)
-    busy = (use.share > 0).any(axis=1)
-    if not busy.any():
+    nodes, use = _undominated(demand, point.nodes), None
+    while len(nodes):
+        if use is not None or (nodes != point.nodes).any():
+            point = _value(demand, nodes, point.dual.prices, least)
+        use = _settled(demand.among(nodes), point.dual, least)
+        busy = (use.share > 0).any(axis=1)
+        if busy.all():
+            break
+        nodes = _undominated(demand, nodes[busy])
+    if use is None or not len(nodes):
         nodes, use = nodes[:0], _nobody(demand)
-    elif not busy.all():
-        nodes = nodes[busy]
-        use = _settled(
-            demand.among(nodes), _value(demand, nodes, point.dual.prices, least).dual, least
-        )
+    nodes, use = _relieved(demand, nodes, use)
     return Choice(nodes, use, max(upper_bound, point.worth, use.worth))
 
 
@@ -132,12 +137,15 @@ def _of_crowd(demand: Demand, start: Prices, least: float) -> Choice:
 
 
 def _settled(demand: Demand, dual: Bound, least: float) -> Assignment:
-    """Route by prices, and once more by the better ones that the first routing leads to."""
-    first = assign(demand, dual, least_energy=least)
-    again = prices_of(demand, first)
-    dual = descend(demand, again, _STEPS, reach=_NEAR, all_on=True, least_energy=least)
-    second = assign(demand, dual, least_energy=least)
-    return max(first, second, key=lambda use: use.worth - least * use.power)
+    """Route by prices, and again by the better ones that each routing leads to."""
+    found: list[Assignment] = []
+    discounts = _DISCOUNTS if demand.worth.size <= _FEW else _USUAL_DISCOUNTS
+    for discount in discounts:
+        if found:
+            again = prices_of(demand, found[-1])
+            dual = descend(demand, again, _STEPS, reach=_NEAR, all_on=True, least_energy=least)
+        found.append(assign(demand, dual, least_energy=least, discount=discount))
+    return max(found, key=lambda use: use.worth - least * use.power)
 
 
 def _start(demand: Demand, least: float) -> Prices:
@@ -202,6 +210,18 @@ def _value(
     return _Point(nodes, dual)
 
 
+def _challenge(demand: Demand, nodes: Indices, start: Prices, least: float, worth: float) -> _Point:
+    """Value a set only as far as it takes to see that it is worth no more than the best.
+
+    A bound that has not come down yet looks like worth, so who seems to win is looked at again,
+    with the long steps that the first set had.
+    """
+    seen = _value(demand, nodes, start, least, floor=worth)
+    if seen.worth > worth and len(nodes) * len(demand.rate) <= _FEW:
+        seen = _value(demand, nodes, seen.dual.prices, least, _STEPS, _FAR, worth)
+    return seen
+
+
 def _enumerate(
     demand: Demand, best: _Point, root: Bound, least: float, looks: int
 ) -> tuple[_Point, float, int]:
@@ -233,7 +253,7 @@ def _enumerate(
             return best, max(elsewhere, highest, float(hope[place])), 0
         looks -= 1
         nodes = np.sort(np.concatenate([always, open_[bits[place]]]))
-        seen = _value(demand, nodes, root.prices, least, floor=best.worth)
+        seen = _challenge(demand, nodes, root.prices, least, best.worth)
         highest = max(highest, seen.worth)
         if seen.worth > best.worth:
             best = seen
@@ -249,7 +269,7 @@ def _improve(demand: Demand, point: _Point, least: float, looks: int) -> _Point:
             if hope <= least_worth or looks <= 0:
                 return point
             looks -= 1
-            seen = _value(demand, nodes, point.dual.prices, least, floor=least_worth)
+            seen = _challenge(demand, nodes, point.dual.prices, least, least_worth)
             if seen.worth > least_worth:
                 better = seen
                 break
@@ -278,6 +298,33 @@ def _undominated(demand: Demand, nodes: Indices) -> Indices:
             rank = np.where(better, demand.standby + demand.load_w.sum(axis=1), np.inf)
             on[n], on[rank.argmin()] = False, True
     return np.flatnonzero(on)
+
+
+def _relieved(demand: Demand, nodes: Indices, use: Assignment) -> tuple[Indices, Assignment]:
+    """Hand what a node does to one that is off and does just this as well for less energy.
+
+    Bounds come down to a few 1e-5, so they do not tell such two apart.
+    """
+    nodes = nodes.copy()
+    on = np.zeros(demand.nodes, dtype=bool)
+    on[nodes] = True
+    for place, n in enumerate(nodes.tolist()):
+        done = use.share[place]
+        busy = done > 0
+        watts = demand.standby + demand.load_w @ done
+        able = (
+            ~on
+            & (demand.work @ done <= demand.room)
+            & (demand.worth[:, busy] >= demand.worth[n, busy]).all(axis=1)
+            & (watts < watts[n])
+        )
+        if able.any():
+            into = int(np.where(able, watts, np.inf).argmin())
+            on[n], on[into], nodes[place] = False, True, into
+    order = np.argsort(nodes)
+    nodes = nodes[order]
+    found = valued(demand.among(nodes), use.share[order], use.energy, use.time[order])
+    return nodes, found
 
 
 def _neighbours(demand: Demand, point: _Point) -> list[tuple[Indices, float]]:

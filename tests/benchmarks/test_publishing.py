@@ -1,7 +1,7 @@
 """The publishing benchmark on a fleet of three: real processes, real streams."""
 
-from updraft.benchmarks.publishing_fleet import rehearsal
-from updraft.benchmarks.publishing_stage import Stage
+from updraft.benchmarks.publishing.rehearsal import rehearsal
+from updraft.benchmarks.publishing.stage import Stage
 
 
 def test_whoever_leaves_is_planned_for_and_the_others_are_told(tmp_path):

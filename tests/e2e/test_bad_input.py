@@ -159,7 +159,7 @@ def test_a_daemon_does_not_listen_beyond_loopback_unprotected(refusal, daemon, r
          ":4: cloud.adress: unknown key; did you mean 'address'?"),
         ("cloud", "[sessions]\nmemory_mib = 0\n", ":2: sessions.memory_mib: "),
         ("edge", "[decoding]\ntheta = 3\n", ":2: decoding.theta: "),
-        ("edge", "[decoding\n", ": not TOML: "),
+        ("edge", "[decoding\n", ":1: not TOML: "),
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_refused_with_its_line(refusal, tmp_path, daemon, text, message):

@@ -224,3 +224,9 @@ def test_a_bundle_without_prompts_is_judged_without_its_exits(updraft, board, tm
     done = updraft("budget", "check", board(), "--device", "nano", "--bundle", folder)
     assert "kept" in out(done)
     assert b"warning: exits were left out" in done.stderr
+
+
+def test_a_device_without_a_file_of_budgets_is_no_budget(refusal):
+    said = refusal("generate", "--device", "nano", "--prompt", "x")
+    assert "'nano' names a device of a file of budgets, and there is none" in said
+    assert "--budget FILE" in said

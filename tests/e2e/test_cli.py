@@ -120,6 +120,18 @@ def test_doctor_finds_all_that_this_machine_needs(updraft):
     assert updraft("doctor").returncode == 0
 
 
+def test_doctor_names_the_device_and_the_meter_that_answers_are_charged_by(updraft):
+    done = updraft("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    probed = json.loads(updraft("device", "probe", "--json").stdout)
+    assert (probed["device"] or probed["model"]) in findings["device"]["found"]
+    assert (findings["device"]["state"] == "ok") == (probed["device"] is not None)
+    # Where a baseline is measured its watts move; the kind and the rail do not.
+    kind = probed["decode"]["energy_method"].partition(":")[0]
+    assert findings["meter"]["found"].partition(":")[0] == kind
+    assert (findings["meter"]["state"] == "note") == (kind == "modelled")
+
+
 @pytest.mark.parametrize("daemon", ["cloud", "edge"])
 def test_the_schema_of_a_configuration_is_printed(updraft, daemon):
     schema = json.loads(updraft(daemon, "serve", "--print-schema").stdout)

@@ -31,3 +31,8 @@ def test_tables_are_for_people(updraft):
 def test_an_unknown_mode_names_those_that_there_are(refusal):
     said = refusal("device", "predict", "jetson-orin-nano-8", "--mode", "MAXN")
     assert "'MAXN' is none of jetson-orin-nano-8: choose from 25W, 15W, 7W, MAXN_SUPER" in said
+
+
+def test_answers_beyond_the_context_are_refused(refusal):
+    said = refusal("device", "predict", "raspberry-pi-5", "--prompt-tokens", "10000")
+    assert "10000 + 32 tokens do not fit the context of 'code', 512 tokens" in said

@@ -160,6 +160,18 @@ def test_a_node_says_who_it_is_gets_ready_and_answers(attend, expert):
     attend(work)
 
 
+def test_a_node_beats_as_it_was_told_last(attend):
+    async def work(coordinator, node):
+        stream = await coordinator.next()
+        await stream.say(welcome=pb.Welcome(beat_interval_ms=60_000))
+        await stream.beat_with(ready=True)
+        with pytest.raises(asyncio.TimeoutError):
+            for _ in range(20):  # what is still on its way, and then nothing
+                await asyncio.wait_for(stream.next("beat"), 20 * BEAT_MS / 1000)
+
+    attend(work)
+
+
 def test_a_parked_node_unloads_when_its_work_is_done(attend, expert):
     async def work(coordinator, node):
         stream = await coordinator.next()

@@ -113,6 +113,8 @@ class Node:
                     self.on = frame.role.on
                     self.roles.append(self.on)
                     self.turned.set()
+                elif kind == "welcome":
+                    self.interval_s = frame.welcome.beat_interval_ms / 1000
                 elif kind == "work":
                     self.works.put_nowait(frame.work)
                 else:
@@ -500,6 +502,20 @@ def test_hundreds_of_nodes_join_at_once_and_each_hears_its_role():
         assert await late.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     fleet(work, max_nodes=300, beat_interval_ms=5000, settle_ms=50)
+
+
+def test_a_fleet_that_grows_beats_less_often_and_nobody_is_taken_for_dead():
+    async def work(fleet):
+        nodes = [await fleet.node(f"n{number}") for number in range(5)]
+        # Of five the first four were told last when there were four: half of eight.
+        told = [0.4, 0.4, 0.4, 0.4, 0.5]
+        await fleet.until(lambda _: [node.interval_s for node in nodes] == told)
+        await asyncio.sleep(1.5)
+        assert len((await fleet.plan()).nodes) == 5
+        nodes[0].hush()
+        assert await status(nodes[0].call) is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    fleet(work, beat_interval_ms=100, max_beats_per_s=10)
 
 
 SOUND = {

@@ -18,7 +18,7 @@ def fleet(capability):
     """Return a function that makes places at nodes, each with room for one answer."""
 
     def make(*names, on=None, ready=True, max_waiting=8, wait_timeout_s=30.0, **changes):
-        registry = Registry(100, 1.0)
+        registry = Registry(100)
         for number, name in enumerate(names):
             registry.join(capability(name, **changes), number, 0.0)
             registry.get(name).beat = Beat(ready=ready)

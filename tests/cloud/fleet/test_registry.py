@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from updraft.cloud.fleet.registry import Registry
 from updraft.errors import LinkBusy, ProtocolError
 
-SILENCE_S = 1.2
+BEAT_S = 0.4  # silent for three of them is dead
 LOOK_S = 0.1
 
 
 @pytest.fixture
 def registry():
-    return Registry(max_nodes=3, silence_s=SILENCE_S)
+    return Registry(max_nodes=3)
 
 
 def look_until(registry, start, end):
@@ -21,6 +21,11 @@ def look_until(registry, start, end):
     steps = round((end - start) / LOOK_S)
     found = [registry.silent(start + LOOK_S * step) for step in range(steps + 1)]
     return {member.name for members in found for member in members}
+
+
+def join(registry, record, number, interval_s=BEAT_S):
+    registry.join(record, number, 0.0)
+    registry.get(record.node).interval_s = interval_s
 
 
 def test_a_node_that_joins_is_there(registry, capability):
@@ -74,14 +79,29 @@ def test_a_record_changes_only_forward(registry, capability):
 
 def test_silence_is_death_and_speech_is_life(registry, capability):
     for number, name in enumerate("ab"):
-        registry.join(capability(name), number, 0.0)
+        join(registry, capability(name), number)
     assert look_until(registry, 0.0, 1.1) == set()
     registry.get("a").heard = 1.1
     assert look_until(registry, 1.2, 1.5) == {"b"}
 
 
-def test_time_in_which_the_coordinator_stood_still_is_nobodys_silence(registry, capability):
+def test_each_node_is_given_three_beats_of_its_own(registry, capability):
+    join(registry, capability("quick"), 1, 0.2)
+    join(registry, capability("slow"), 2, 0.8)
+    assert look_until(registry, 0.0, 0.5) == set()
+    assert look_until(registry, 0.6, 0.8) == {"quick"}
+    registry.leave(registry.get("quick"))
+    assert look_until(registry, 0.9, 2.3) == set()
+    assert look_until(registry, 2.4, 2.6) == {"slow"}
+
+
+def test_who_was_not_told_when_to_beat_is_not_silent(registry, capability):
     registry.join(capability("a"), 1, 0.0)
+    assert look_until(registry, 0.0, 60.0) == set()
+
+
+def test_time_in_which_the_coordinator_stood_still_is_nobodys_silence(registry, capability):
+    join(registry, capability("a"), 1)
     assert look_until(registry, 0.0, 0.5) == set()
     assert look_until(registry, 60.0, 60.5) == set(), "it had half a second of silence, and no 60"
     assert look_until(registry, 60.6, 61.5) == {"a"}
@@ -89,7 +109,7 @@ def test_time_in_which_the_coordinator_stood_still_is_nobodys_silence(registry, 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.booleans()), max_size=40))
 def test_there_is_one_node_of_a_name_and_never_too_many(capability, steps):
-    registry, live = Registry(3, SILENCE_S), {}
+    registry, live = Registry(3), {}
     for stream, (name, revision, leaves) in enumerate(steps):
         if leaves:
             if name in live:

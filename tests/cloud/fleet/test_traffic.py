@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from updraft.benchmarks.planning_fleets import DOMAINS, EXPERTS, draw_fleet
+from updraft.benchmarks.planning.fleets import DOMAINS, EXPERTS, draw_fleet
 from updraft.cloud.fleet.drift import Basis, cause, mix_distance
 from updraft.cloud.fleet.limits import FleetBudget
 from updraft.cloud.fleet.traffic import Traffic

@@ -173,4 +173,4 @@ def test_no_window_draws_more_than_its_average_power(requests):
         clock.now += seconds
         ledger.record(entry_of(f"r{number}", clock(), joules, seconds=seconds))
         admission.settle(admitted)
-        assert 3.0 + ledger.window_w() <= 5.0 + 1e-9
+        assert 3.0 + ledger.window_j() / ledger.window_s <= 5.0 + 1e-9

@@ -52,7 +52,7 @@ class Plant:
 
     @property
     def power_w(self):
-        return _IDLE_W + self.ledger.window_w()
+        return _IDLE_W + self.ledger.window_j() / self.ledger.window_s
 
     def admit(self):
         """Wait until there is room, for a minute at most; returns None where there is none."""

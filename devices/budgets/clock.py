@@ -16,7 +16,7 @@ class Reading(NamedTuple):
     set_by_s: float
 
 
-class Watch:
+class WatchedClock:
     """Reads a clock; unless it is set, time never goes back.
 
     Args:

@@ -1,10 +1,10 @@
 """Many nodes in one process: streams that join, beat and note their roles; they run no model.
 
-`python -m updraft.benchmarks.publishing_nodes ADDRESS NODES FIRST STEP`
+`python -m updraft.benchmarks.publishing.nodes ADDRESS NODES FIRST STEP`
 
 Commands come as lines on standard input: `beats`, `leave NAME …` and `join NAME …`. What happens
 goes as lines to standard output: `role SECONDS VERSION`, `lost NAME WHY`, `beats COUNT` and
-`welcome MS`. Seconds are of the clock that all processes of a machine share.
+`welcome MS NAME`. Seconds are of the clock that all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import uvloop
 
-from updraft.benchmarks.publishing_fleet import rehearsal
+from updraft.benchmarks.publishing.rehearsal import rehearsal
 from updraft.cloud.fleet.records import Plan
 from updraft.cloud.fleet.registry import Member
 from updraft.cloud.fleet.wire import state_frame
@@ -63,8 +63,7 @@ class BareNode:
         self._call = self._channel.stream_stream(_JOIN)()
         await self._call.write(pb.JoinRequest(record=self._record).SerializeToString())
         welcome = pb.JoinResponse.FromString(await self._call.read()).welcome
-        _say(f"welcome {welcome.beat_interval_ms}")
-        self._beat_s = welcome.beat_interval_ms / 1000
+        self._take(welcome)
 
     async def live(self) -> None:
         """Take roles and beat until the stream ends."""
@@ -76,6 +75,8 @@ class BareNode:
                 if frame.WhichOneof("frame") == "role":
                     self._on = frame.role.on
                     _say(f"role {now} {frame.role.plan_version}")
+                elif frame.WhichOneof("frame") == "welcome":
+                    self._take(frame.welcome)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             why = type(error).__name__
         else:
@@ -89,6 +90,10 @@ class BareNode:
         """End the stream, as a device that is switched off."""
         self._leaving = True
         await self._call.done_writing()
+
+    def _take(self, welcome: pb.Welcome) -> None:
+        _say(f"welcome {welcome.beat_interval_ms} {self._record.node}")
+        self._beat_s = welcome.beat_interval_ms / 1000
 
     async def _beat(self) -> None:
         due = monotonic()

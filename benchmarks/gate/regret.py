@@ -1,8 +1,8 @@
 """Measure what a gate that is trained once loses against gates trained anew for every selection.
 
-python benchmarks/gate_regret.py            five seeds, some minutes
-python benchmarks/gate_regret.py --quick    one seed
-python benchmarks/gate_regret.py --json     every row, for programs
+python -m updraft.benchmarks.gate            five seeds, some minutes
+python -m updraft.benchmarks.gate --quick    one seed
+python -m updraft.benchmarks.gate --json     every row, for programs
 
 The exit code is 1 when a gate retrained in the same way is more than 1% better for any selection,
 or when the mean regret against the best of all gates is above 1% in any setting. Worst cases
@@ -23,8 +23,8 @@ from time import perf_counter
 import numpy as np
 from rich.console import Console
 
-from updraft.benchmarks.gate_prompts import Matrix, Prompts, draw_prompts
-from updraft.benchmarks.gate_results import Row, Trained, failures_of, gate_table, regret_table
+from updraft.benchmarks.gate.prompts import Matrix, Prompts, draw_prompts
+from updraft.benchmarks.gate.results import Row, Trained, failures_of, gate_table, regret_table
 from updraft.benchmarks.measures.report import Section, terminal
 from updraft.optimizer.gate.features import TextFeatures
 from updraft.optimizer.gate.fit import fit_gate, score, start_head, train_head
@@ -202,7 +202,3 @@ def main() -> None:
         for failure in found.failures:
             console.print(f"FAILED {failure}", style="red", markup=False)
     sys.exit(1 if found.failures else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from updraft.benchmarks.planning_fleets import draw_fleet
+from updraft.benchmarks.planning.fleets import draw_fleet
 from updraft.cloud.fleet.records import Capability
 from updraft.cloud.fleet.traffic import Traffic
 

@@ -1,6 +1,6 @@
 """The coordinator of the publishing benchmark: the fleet's service as it is, in a process.
 
-`python -m updraft.benchmarks.publishing_coordinator LISTEN NODES BUDGETS BEAT_MS`
+`python -m updraft.benchmarks.publishing.coordinator LISTEN NODES BUDGETS BEAT_MS`
 
 It plans for a given traffic. Each planning is a line of JSON on standard output, and so is, once a
 second, how late the event loop was at worst.
@@ -20,7 +20,7 @@ from time import monotonic, thread_time
 import grpc
 import uvloop
 
-from updraft.benchmarks.publishing_fleet import rehearsal
+from updraft.benchmarks.publishing.rehearsal import rehearsal
 from updraft.cloud.fleet.config import FleetLimits
 from updraft.cloud.fleet.limits import FleetBudget
 from updraft.cloud.fleet.opening import open_fleet

@@ -24,7 +24,7 @@ _NODE_PROCESSES = 2
 _TIMEOUT_S = 300
 _LOOK_EVERY_S = 0.005
 _QUIET_S = 1.5
-_MODULE = "updraft.benchmarks.publishing_"
+_MODULE = "updraft.benchmarks.publishing."
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Stage:
     """A fleet that runs, from `start` to `close`.
 
     Args:
-        beat_ms: between beats; what the coordinator asks for.
+        beat_ms: between beats, as configured; the coordinator asks a large fleet for fewer.
     """
 
     def __init__(self, folder: Path, nodes: int, beat_ms: int, power_w: float) -> None:
@@ -87,7 +87,7 @@ class Stage:
         self._late: list[float] = []
         self._roles: Counter[int] = Counter()
         self._last_role: dict[int, float] = {}
-        self._welcomes: list[int] = []
+        self._intervals_ms: dict[str, int] = {}
         self._beats: dict[int, int] = {}
         self._there = nodes
         self._power_w = power_w
@@ -158,7 +158,7 @@ class Stage:
         return Load(
             self.nodes,
             self.beat_ms,
-            sum(1000 / ms for ms in self._welcomes[-self.nodes :]),
+            sum(1000 / ms for ms in self._intervals_ms.values()),
             (self._sent() - before) / passed,
             took / passed,
             process.memory_info().rss / 1e6,
@@ -263,7 +263,7 @@ class Stage:
                     self._last_role[version] = max(now, self._last_role.get(version, now))
                     self._roles[version] += 1
                 elif word == "welcome":
-                    self._welcomes.append(int(rest[0]))
+                    self._intervals_ms[rest[1].strip()] = int(rest[0])
                 elif word == "beats":
                     self._beats[pid] = int(rest[0])
                 else:

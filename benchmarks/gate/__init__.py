@@ -1,0 +1,1 @@
+"""What choosing by the gate costs against knowing."""

@@ -1,0 +1,1 @@
+"""How soon and how well the fleet's planner plans."""

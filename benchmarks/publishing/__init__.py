@@ -1,0 +1,1 @@
+"""How soon a fleet hears of a new plan."""
