@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -251,7 +252,8 @@ def to_json(results: Results) -> str:
                 "plans": p.day.plans,
                 "planning_s": p.day.planning_s,
                 "gap": p.day.gap,
-                "answers": [asdict(answer) for answer in p.day.answers],
+                "agreement": float(np.mean([answer.agreement for answer in p.day.answers])),
+                "nodes": Counter(answer.node for answer in p.day.answers if answer.node),
             }
             for p in results.played
         ],

@@ -272,7 +272,7 @@ def test_what_was_kept_is_met():
     assert results.faults == []
 
 
-def test_a_day_without_answers_is_a_fault_and_no_crash(tmp_path):
+def test_a_day_without_answers_is_a_fault_and_no_crash():
     results = results_of(silent(), killed=silent())
     assert busiest(silent()) is None
     assert busiest(a_day()) == "nx-3"
@@ -282,7 +282,11 @@ def test_a_day_without_answers_is_a_fault_and_no_crash(tmp_path):
     assert verdicts["quality at half the energy ÷ all on"] == "missed"
     assert verdicts["requests lost with a node"] == "missed"
     assert all(len(row) == len(table.header) for table in results.tables() for row in table.rows)
-    written = save(results, tmp_path)
+
+
+def test_a_day_without_answers_is_written_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    written = save(results_of(silent(), killed=silent()), tmp_path)
     assert all((tmp_path / name).stat().st_size > 0 for name in written)
     assert "no prompt was answered" in (tmp_path / "budgets.md").read_text()
 
@@ -290,7 +294,7 @@ def test_a_day_without_answers_is_a_fault_and_no_crash(tmp_path):
 def test_figures_are_json_that_others_read():
     figures = json.loads(to_json(results_of(a_day(), hung=a_day())), parse_constant=pytest.fail)
     assert figures["days"][1]["budget_w"] == 20.0
-    assert len(figures["days"][1]["answers"]) == HOURS
+    assert len(figures["days"][1]["power_w"]) == HOURS
     assert figures["losses"][0]["longest_s"] == pytest.approx(0.32)
 
 
