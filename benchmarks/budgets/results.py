@@ -153,7 +153,9 @@ class Results:
             [self._row(p) for p in self.played],
             "Quality: share of the tokens that really follow a prompt which the expert that "
             "answered predicts, given all before them; mean over all prompts of the day, 0 where "
-            "there is no answer. Power: all nodes, standby and answers.",
+            "there is no answer. Power: all nodes, standby and answers. A rival takes only nodes "
+            "with which all prompts are answered within the budget; where there are none, none "
+            "is on.",
         )  # fmt: skip
 
     def _row(self, played: Played) -> tuple[str, ...]:
