@@ -156,7 +156,7 @@ def test_ten_thousand_streams_disturb_nobody_and_leave_nothing_behind(
     right = complete(engine, request.prompt, "full", max_tokens=40, wire="fp32")
     command = [sys.executable, _CROWD, daemon.address, *opens]
     memory = []
-    for _ in range(3):
+    for _ in range(4):
         generation = engine.start(request)
         steps = iter(generation)
         next(steps)
@@ -179,8 +179,9 @@ def test_ten_thousand_streams_disturb_nobody_and_leave_nothing_behind(
         assert 0 < ends.pop("opened", 0) <= refused if opens else not ends
         wait_until(lambda: not describe().sessions)
         memory.append(memory_mib())
-    # How far a crowd gets at once depends on the machine's mood; it must not add up.
-    assert memory[2] <= max(memory[:2]) + _GROWTH_MIB
+    # How far a crowd gets at once depends on the machine's mood; it must not add up. One crowd may
+    # get further than all before it; two crowds that both do are a leak.
+    assert memory[3] <= max(memory[:2]) + 2 * _GROWTH_MIB
 
 
 def test_many_connections_that_say_nothing_are_closed(daemon, neighbour):
