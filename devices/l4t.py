@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from updraft.devices.tree import Tree
+from updraft.devices.tree import Tree, printable
 
 _RELEASE_FILE = "etc/nv_tegra_release"
 _PACKAGES = "var/lib/dpkg/status"
@@ -44,6 +44,9 @@ def read_jetpack(tree: Tree, l4t: str | None) -> str | None:
 
 
 def _package_version(tree: Tree, name: str) -> str | None:
-    text = tree.text(_PACKAGES) or ""
-    match = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*?Version: (\S+)", text, re.MULTILINE)
-    return match[1] if match else None
+    # Megabytes: only what is found in it is cleaned.
+    text = tree.content(_PACKAGES) or ""
+    match = re.search(
+        rf"^Package: {re.escape(name)}\r?\n(?:.+\n)*?Version: (\S+)", text, re.MULTILINE
+    )
+    return printable(match[1]) if match else None

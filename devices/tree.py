@@ -15,6 +15,11 @@ _CONTROLS: dict[int, str | None] = dict.fromkeys(
 _CONTROLS[ord("\r")] = None
 
 
+def printable(text: str) -> str:
+    """Return a text with nothing in it that a terminal would obey."""
+    return text.translate(_CONTROLS)
+
+
 @dataclass(frozen=True)
 class Unread:
     """Something that should be readable and is not.
@@ -50,6 +55,11 @@ class Tree:
 
         Device-tree strings end with NUL and lists of them are divided by it: they become lines.
         """
+        content = self.content(path)
+        return None if content is None else printable(content).strip() or None
+
+    def content(self, path: str) -> str | None:
+        """Return what stands in a file, for searching; what is shown of it must be `printable`."""
         file = self.root / path
         try:
             with file.open("rb") as stream:
@@ -59,8 +69,7 @@ class Tree:
         except OSError as error:
             self.complain(path, error.strerror or str(error))
             return None
-        text = content.decode("utf-8", errors="replace").rstrip("\0").replace("\0", "\n")
-        return text.translate(_CONTROLS).strip() or None
+        return content.decode("utf-8", errors="replace").rstrip("\0").replace("\0", "\n")
 
     def folders(self, path: str) -> list[str]:
         """Return the paths of what a folder holds, sorted; empty where there is none."""

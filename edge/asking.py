@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 from updraft.config.endpoint import Endpoint, TlsMaterial
-from updraft.edge.channel import explain
+from updraft.edge.channel import credentials_of, explain
 from updraft.errors import LinkBroken
 from updraft.proto.v1 import fleet_pb2 as pb
 from updraft.proto.v1 import fleet_pb2_grpc as rpc
@@ -74,8 +74,7 @@ class FleetClient:
         if tls is None:
             self._channel = grpc.insecure_channel(target)
         else:
-            credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
-            self._channel = grpc.secure_channel(target, credentials)
+            self._channel = grpc.secure_channel(target, credentials_of(tls))
         self._stub = rpc.FleetStub(self._channel)
 
     def plan(self) -> dict[str, Any]:

@@ -29,8 +29,12 @@ def open_channel(endpoint: Endpoint, tls: TlsMaterial | None) -> grpc.aio.Channe
     target = str(endpoint)
     if tls is None:
         return grpc.aio.insecure_channel(target, options)
-    credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
-    return grpc.aio.secure_channel(target, credentials, options)
+    return grpc.aio.secure_channel(target, credentials_of(tls), options)
+
+
+def credentials_of(tls: TlsMaterial) -> grpc.ChannelCredentials:
+    """Return what this side shows a coordinator, and whom it trusts."""
+    return grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

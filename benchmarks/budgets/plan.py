@@ -11,8 +11,6 @@ from updraft.benchmarks.budgets.policies import OURS
 TierName = Literal["quick", "default", "long"]
 
 ALL_ON = "all on"
-# Ours, with no limit of power.
-NO_BUDGET = "no budget"
 RIVALS = ("greedy", "top-k", "best single", "random")
 # Of the power that all experts on draw; at this one the quality is promised.
 HALF = 0.5

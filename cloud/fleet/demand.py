@@ -32,12 +32,12 @@ def demand_of(
         answer_worth: what any answer is worth, in quality, however good it is.
     """
     column = np.array([_numbers(node) for node in nodes]).T[:, :, None]
-    (prefill_s, token_s, prefill_j, token_j, first_s), standby = column[:5], column[5, :, 0]
+    (prefill_s, token_s, prefill_j, token_j), standby = column[:4], column[4, :, 0]
     prompt, new = traffic.prompt_tokens, traffic.new_tokens
     seconds = np.maximum(prefill_s * prompt + token_s * new, _LEAST_SECONDS)
     joules = prefill_j * prompt + token_j * new
     quality = traffic.quality_of(nodes)
-    serves = budget.in_time(traffic.domain, 1e3 * seconds, 1e3 * first_s * prompt, 1e3 * token_s)
+    serves = budget.in_time(traffic.domain, 1e3 * seconds, 1e3 * prefill_s * prompt, 1e3 * token_s)
     context = np.array([node.context_length for node in nodes])[:, None]
     serves &= prompt < context
     quality = np.where(serves, quality, 0.0)
@@ -74,6 +74,5 @@ def _numbers(node: Capability) -> tuple[float, ...]:
         node.per_token_ms / 1e3,
         node.prompt_j / node.prompt_tokens,
         node.per_token_j,
-        node.first_token_ms / 1e3 / node.prompt_tokens,
         node.standby_w,
     )

@@ -20,7 +20,7 @@ _MIB = 1 << 20
 _GROWTH_MIB = 12
 _CONFIG = """
 [sessions]
-max_sessions = 128
+max_sessions = 48
 memory_mib = 2
 idle_expiry_s = 8
 gap_timeout_s = 1
