@@ -1,17 +1,23 @@
 """Fixtures that several parts share: bundles, daemons, and waiting for what must come about."""
 
 import runpy
+import shutil
 import time
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from updraft.models.build import BundlePlan, add_channel_scales, add_files, write_bundle
-from updraft.models.bundle import open_bundle
+from updraft.models.bundle import open_bundle, write_manifest
 from updraft.models.manifest import Architecture, Quantization
 from updraft.models.recipes.tokenizer import train_tokenizer
 from updraft.models.shipped import shipped_bundle
+
+# How long an example takes says nothing of what is right: the machine may be busy.
+hypothesis.settings.register_profile("untimed")
+hypothesis.settings.load_profile("untimed")
 
 _Daemon = runpy.run_path(str(Path(__file__).with_name("daemons.py")))["Daemon"]
 _EXITS = (1, 2)
@@ -81,6 +87,22 @@ def tiny_bundle(tmp_path_factory, tiny_plan, tiny_weights):
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     bundle = add_channel_scales(write_bundle(folder, tiny_plan, tiny_weights), _LINES)
     return add_files(bundle, {"card.md": "# tiny\n"})
+
+
+@pytest.fixture(scope="session")
+def with_template(tmp_path_factory):
+    """Return a function that copies a bundle and gives it a chat template."""
+
+    def make(bundle, source):
+        folder = tmp_path_factory.mktemp("chat") / bundle.folder.name
+        shutil.copytree(bundle.folder, folder)
+        manifest = add_files(open_bundle(folder), {"chat.jinja": source}).manifest
+        changes = {"chat_template": "chat.jinja", "begin_token": 1}
+        entry = manifest.tokenizer.model_copy(update=changes)
+        write_manifest(folder, manifest.model_copy(update={"tokenizer": entry}))
+        return open_bundle(folder)
+
+    return make
 
 
 @pytest.fixture(scope="session")

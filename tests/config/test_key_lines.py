@@ -110,7 +110,6 @@ def _written(tree, above=()):
     return lines, places
 
 
-@settings(deadline=None)
 @given(st.dictionaries(_NAMES, _TREES, max_size=4))
 def test_every_key_of_a_written_tree_is_on_its_line(tree):
     lines, places = _written(tree)
@@ -119,7 +118,6 @@ def test_every_key_of_a_written_tree_is_on_its_line(tree):
     assert key_lines(text) == places
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='ab.=[]{}",\'#\\ \n\r1"""', max_size=80))
 def test_no_text_is_too_odd(text):
     last = text.count("\n") + 1
@@ -150,7 +148,7 @@ def _keys(value, above=()):
             yield from _keys(inner, (*above, str(key)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_ROWS, max_size=8).map("\n".join))
 def test_the_keys_are_those_of_the_parser(text):
     try:

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.config.syntax import parse_toml
@@ -61,7 +61,6 @@ _LINES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_LINES, max_size=8))
 def test_text_without_faults_is_what_the_parser_says_and_other_text_has_faults(lines):
     text = "\n".join(lines)

@@ -14,8 +14,11 @@ _SAMPLINGS = [{}, {"temperature": 0.8, "seed": 1}, {"temperature": 1.3, "seed": 
 _EXACT = ["lossless", "ids", "auto"]
 
 
-@pytest.mark.parametrize("sampling", _SAMPLINGS)
-@pytest.mark.parametrize("wire", ["fp32", "fp16", "bf16", "int8", "int6", "int4"])
+# How a token is drawn does not depend on the codec: each codec in one way, each way in two codecs.
+@pytest.mark.parametrize(
+    ("wire", "sampling"),
+    list(zip(["fp32", "fp16", "bf16", "int8", "int6", "int4"], 2 * _SAMPLINGS, strict=True)),
+)
 def test_lossless_and_ids_give_exactly_the_tokens_of_cloud(
     engine, complete, snippets, wire, sampling
 ):
@@ -142,7 +145,7 @@ def test_an_uplink_limit_that_leaves_nothing_to_waste_costs_speed_and_not_the_te
     assert tight.cloud_calls > free.cloud_calls
 
 
-@pytest.mark.parametrize("sampling", _SAMPLINGS)
+@pytest.mark.parametrize("sampling", _SAMPLINGS[:2])
 @pytest.mark.parametrize("mode", ["lossless", "ids"])
 def test_foreseen_replacements_change_nothing_but_the_waiting(
     coordinator, start_engine, complete, snippets, monkeypatch, mode, sampling

@@ -357,7 +357,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), garbage=anything)
 def test_garbage_anywhere_is_a_verdict_and_never_proves_too_much(data, garbage):
     document, made = data.draw(st.sampled_from([(small(), proved()), (DEAR, ROUTED)]))

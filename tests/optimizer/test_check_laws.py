@@ -311,7 +311,7 @@ kinds = st.fixed_dictionaries(
 # True ones hold, and by no more than they say.
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(kind=kinds, energy=st.booleans(), seed=st.integers(0, 2**32))
 def test_a_bound_is_exact_and_never_below_a_feasible_selection(kind, energy, seed):
     rng = random.Random(seed)
@@ -332,7 +332,7 @@ def test_a_bound_is_exact_and_never_below_a_feasible_selection(kind, energy, see
         assert less.path == "the whole problem (tree entry 0)"
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(kind=kinds, energy=st.booleans(), seed=st.integers(0, 2**32))
 def test_trees_of_every_shape_hold_at_their_largest_bound_alone(kind, energy, seed):
     rng = random.Random(seed)
@@ -398,7 +398,7 @@ def test_numbers_of_any_length_are_added_exactly():
     assert kinds_seen == [(False, False), (False, True), (True, False)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.floats(0, 2**53) | st.floats(0, 1), min_size=1, max_size=3))
 def test_a_number_is_the_shortest_decimal_that_reads_back(numbers):
     made, scale = whole(np.array(numbers))

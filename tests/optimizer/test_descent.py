@@ -121,7 +121,7 @@ kinds = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("raised", [False, True])
 def test_every_bound_on_the_way_holds(descend, raised):
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(kind=kinds, seed=st.integers(0, 2**32), steps=st.integers(1, 60))
     def law(kind, seed, steps):
         if raised:
@@ -145,7 +145,7 @@ def test_every_bound_on_the_way_holds(descend, raised):
     law()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32), experts=st.integers(1, 5), steps=st.integers(1, 40))
 def test_every_bound_on_the_way_holds_where_answers_cost_energy(seed, experts, steps):
     stacked = stack(random_program(seed, experts, 5, query=True))
@@ -162,7 +162,7 @@ def test_every_bound_on_the_way_holds_where_answers_cost_energy(seed, experts, s
 # Both implementations do the same.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kind=kinds, seed=st.integers(0, 2**32))
 def test_both_implementations_begin_the_same(kind, seed):
     stacked = stack(random_program(seed, **kind))
@@ -194,7 +194,7 @@ def test_both_implementations_go_the_same_way(seed, layers):
 
 
 @pytest.mark.parametrize("least", [0, 10**9], ids=["numba", "numpy"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kind=kinds, seed=st.integers(0, 2**32))
 def test_worths_are_what_experts_give_above_u(least, kind, seed):
     stacked = stack(random_program(seed, **kind))

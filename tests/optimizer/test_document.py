@@ -64,7 +64,7 @@ def _problems(draw):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_problems())
 def test_a_problem_survives_its_document_and_json(problem):
     read = problem_of(json.loads(json.dumps(document_of(problem))))
@@ -84,7 +84,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_anything_in_any_place_is_read_or_refused(data):
     """Whatever stands somewhere in a document: a problem or a ProblemError, nothing else."""

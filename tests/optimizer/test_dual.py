@@ -89,7 +89,7 @@ def bound_of(program):
     return minimise(program, picked, value_of(program, picked))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs(), st.integers(0, 2**32))
 def test_any_point_bounds_every_selection(program, seed):
     rng = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def test_any_point_bounds_every_selection(program, seed):
     assert bound_at(program, u, prices) >= best_of(program) * (1 - 1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs())
 def test_the_bound_found_is_above_the_best_and_that_of_its_point(program):
     bound = bound_of(program)
@@ -107,7 +107,7 @@ def test_the_bound_found_is_above_the_best_and_that_of_its_point(program):
     assert bound.upper_bound == pytest.approx(at, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs())
 def test_the_bound_covers_its_own_rounding(program):
     bound = bound_of(program)
@@ -122,7 +122,7 @@ def test_bound_of_many_experts_covers_its_rounding():
     assert 0 <= Fraction(bound.upper_bound) - exact_bound(program, bound) <= Fraction(1, 10**8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(programs())
 def test_profits_bound_what_holds_an_expert(program):
     bound = bound_of(program)
@@ -135,13 +135,13 @@ def test_profits_bound_what_holds_an_expert(program):
 
 
 @given(programs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_experts_that_do_not_fit_have_no_profit(program):
     fits = (program.cost <= program.limit[:, None]).all(axis=0)
     assert (np.isfinite(bound_of(program).profits) == fits).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(programs())
 def test_bound_is_hardly_above_the_value_of_all(program):
     free = replace(program, rows=tuple(replace(r, limit=float(10**6)) for r in program.rows))

@@ -51,13 +51,13 @@ def ticking():
     return lambda: float(next(seconds))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(problem=problems())
 def test_it_finds_what_brute_force_finds_and_proves_it(problem):
     is_best(problem)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(problem=problems(experts=6, prompts=12, ranks=[(1.0,), (2.5,)], query=True))
 def test_it_finds_what_brute_force_finds_where_answers_cost_energy(problem):
     # Energy is split between experts and answers in floating point.

@@ -245,7 +245,7 @@ def test_a_hidden_layer_learns_what_a_linear_gate_cannot():
     assert losses[1] < 0.5 * losses[0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sets(st.integers(0, 3), min_size=1))
 def test_a_linear_gate_for_some_experts_is_that_part_of_the_gate_for_all(seed, selected):
     features, _, answers = task(seed, prompts=80)
@@ -257,7 +257,7 @@ def test_a_linear_gate_for_some_experts_is_that_part_of_the_gate_for_all(seed, s
     assert part.logits(features) == pytest.approx(whole.logits(features)[:, columns], abs=1e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays(np.float64, (30, 4), elements=st.floats(0, 1)), st.integers(0, 99))
 def test_calibration_never_adds_log_loss_where_it_is_fitted_and_labels_may_be_shares(labels, seed):
     features = np.random.default_rng(seed).normal(size=(30, 3))

@@ -59,7 +59,7 @@ def plainly(demand, energy, time, prompt):
                 share[n, p] = kept
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(routings())
 def test_routing_follows_the_plain_rule(drawn):
     demand, energy, time, prompt = drawn
@@ -67,7 +67,7 @@ def test_routing_follows_the_plain_rule(drawn):
     assert found.share == pytest.approx(plainly(demand, energy, time, prompt), abs=SMALL)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(routings())
 def test_nobody_is_refused_for_one_who_pays_less(drawn):
     """A group that a better node does not serve in full finds it full of those who pay it more."""
@@ -85,7 +85,7 @@ def test_nobody_is_refused_for_one_who_pays_less(drawn):
             assert (pays[n, share[n] > SMALL] >= pays[n, p] - SMALL).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(routings(), st.sampled_from([0.0, 0.02, 0.3]))
 def test_an_assignment_keeps_the_power_and_the_time(drawn, discount):
     demand, _, _, prompt = drawn

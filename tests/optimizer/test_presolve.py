@@ -37,7 +37,7 @@ def programs(draw, experts=8, prompts=5, layers=(ONE,), most=3):
 # Dominated experts.
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=programs())
 def test_without_the_dominated_the_optimum_is_the_same(program):
     pairs = dominated(program)
@@ -54,7 +54,7 @@ def test_without_the_dominated_the_optimum_is_the_same(program):
         assert (program.cost[:, i] <= program.cost[:, j]).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(program=programs(experts=6, prompts=3))
 def test_whoever_is_left_is_better_or_cheaper_than_each_other_one(program):
     left = np.setdiff1d(np.flatnonzero(program.open), [j for j, _ in dominated(program)])
@@ -96,7 +96,7 @@ def test_nobody_is_left_out_where_answers_cost_energy():
 # Like prompts.
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(program=programs(prompts=8, most=1), with_query=st.booleans())
 def test_prompts_are_one_group_if_and_only_if_their_columns_are_equal(program, with_query):
     table = program.value
@@ -109,7 +109,7 @@ def test_prompts_are_one_group_if_and_only_if_their_columns_are_equal(program, w
     assert len(first) == len(np.unique(table, axis=1).T)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(program=programs(layers=RANKED, most=9), data=st.data())
 def test_prompts_that_come_again_change_nothing_but_the_sum(program, data):
     asked = program.value.shape[1]
@@ -140,7 +140,7 @@ def as_stacked(program):
     return np.vectorize(Fraction)(stacked.gain[:, :, stacked.group]) * stacked.unit
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     decimals=st.integers(0, 4),
     numbers=st.lists(st.integers(0, 10**4), min_size=6, max_size=6),
@@ -156,7 +156,7 @@ def test_decimals_become_exact_multiples_of_the_unit(decimals, numbers, steps):
     assert (as_stacked(program) == as_fractions(program)).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     scale=st.sampled_from([1e-7, 1.0, 3.0, 1e6]),
     step=st.sampled_from([1.0, 1 / 3]),

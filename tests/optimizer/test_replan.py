@@ -232,7 +232,7 @@ def test_changes_may_follow_one_another():
         selection = replanned(problem, selection)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(one=problems(experts=8, prompts=10), data=st.data())
 def test_whatever_was_solved_before_the_optimum_is_that_of_a_new_search(one, data):
     """The other problem has as many prompts, so its proof is taken up."""
@@ -240,7 +240,7 @@ def test_whatever_was_solved_before_the_optimum_is_that_of_a_new_search(one, dat
     replanned(one, select(other))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), share=st.sampled_from([0.2, 0.5]), data=st.data())
 def test_any_other_problem_of_as_many_prompts_does_no_harm(seed, share, data):
     one = hard_problem(seed, data.draw(st.integers(3, 9)), 12, share=share)

@@ -101,7 +101,7 @@ def holds(program: Program, solution) -> bool:
 
 
 @given(programs())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_brute_equals_the_definition(program):
     solution = brute.solve(program)
     assert holds(program, solution)
@@ -110,7 +110,7 @@ def test_brute_equals_the_definition(program):
 
 
 @given(programs(experts=5, prompts=4), st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_brute_equals_the_definition_where_answers_cost_energy(program, seed):
     program = with_query_cost(program, seed)
     solution = brute.solve(program)
@@ -121,7 +121,7 @@ def test_brute_equals_the_definition_where_answers_cost_energy(program, seed):
 @pytest.mark.parametrize(("engine", "formulation"), RIVALS)
 def test_a_rival_equals_brute_force(engine, formulation):
     @given(programs())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def law(program):
         solution = mip.solve(program, engine=engine, formulation=formulation)
         assert holds(program, solution)
@@ -143,7 +143,7 @@ def test_a_rival_equals_brute_force_on_more_prompts_than_blocks(engine, formulat
 @pytest.mark.parametrize("engine", ["highs", "cbc"])
 def test_a_rival_equals_brute_force_where_answers_cost_energy(engine):
     @given(programs(experts=6, prompts=4), st.integers(0, 10**6))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def law(program, seed):
         program = with_query_cost(program, seed)
         solution = mip.solve(program, engine=engine)

@@ -85,13 +85,13 @@ def test_the_document_is_json_and_says_it_all(three):
     assert printed["certificate"] == "proof.json"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(experts=6, prompts=6))
 def test_any_document_is_json(problem):
     json.dumps(select(problem).as_document(), allow_nan=False)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(problem=problems(experts=8, prompts=8))
 def test_the_assignment_is_worth_the_objective_and_what_is_spent_is_within_the_budgets(problem):
     selection = select(problem)
@@ -322,7 +322,7 @@ def test_the_time_is_that_of_the_clock():
 # Laws.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(experts=8, prompts=10), data=st.data())
 def test_the_order_of_experts_and_prompts_does_not_matter(problem, data):
     experts = data.draw(st.permutations(range(len(problem.experts))))
@@ -338,7 +338,7 @@ def test_the_order_of_experts_and_prompts_does_not_matter(problem, data):
     assert one.objective == pytest.approx(two.objective, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(experts=8, prompts=10), more=st.floats(1, 3))
 def test_more_of_a_budget_is_never_worth_less(problem, more):
     budgets = problem.budgets

@@ -20,7 +20,7 @@ from updraft.optimizer.placement.selecting import choose, evaluate
 
 GATE = Gate(EXPERTS, (Layer(np.zeros((1, len(EXPERTS))), np.zeros(len(EXPERTS))),))
 THRIFT = 0.001
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def demand(nodes, traffic, power=None, **budget):

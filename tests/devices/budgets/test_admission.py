@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.budgets.admission import Admission, Admitted, Wait
@@ -127,7 +127,6 @@ _REQUEST = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_REQUEST, max_size=60), st.floats(1, 40), st.integers(1, 8))
 def test_a_day_is_never_overdrawn_by_more_than_one_request(requests, limit, at_once):
     """Requests run side by side, cost up to their most, and the first may cost anything."""
@@ -157,7 +156,6 @@ def test_a_day_is_never_overdrawn_by_more_than_one_request(requests, limit, at_o
     assert ledger.today().usage.energy_j == pytest.approx(spent)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0.1, 50), st.floats(0, 5)), max_size=60))
 def test_no_window_draws_more_than_its_average_power(requests):
     clock = Clock()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.budgets.budget import LINES, Budget, Line, Origin
@@ -187,7 +187,6 @@ def many_options(options):
     ]
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 11),
     st.sampled_from(LINES),
@@ -209,7 +208,6 @@ def test_more_budget_never_makes_a_verdict_worse(many_options, which, name, log,
         assert keeps_all(budget(name, limit * 10**more, action), found) is not None
 
 
-@settings(deadline=None)
 @given(st.integers(0, 11), st.sampled_from(LINES), st.floats(-6, 12))
 def test_every_remedy_keeps_the_line_and_a_missed_line_is_kept_by_nothing(
     many_options, which, name, log

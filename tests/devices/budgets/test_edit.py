@@ -1,7 +1,7 @@
 """Changing one line of a file: nothing else in it comes out another."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.budgets.budget import LINES, UNITS
@@ -102,7 +102,6 @@ def test_newlines_stay_as_they_are():
 _DEVICES = st.sampled_from(["left", "far right", "top", "flat"])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(_DEVICES, st.sampled_from(LINES), st.integers(1, 900)), max_size=8),
     st.sampled_from(["\n", "\r\n"]),

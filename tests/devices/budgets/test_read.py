@@ -257,7 +257,6 @@ def test_the_example_can_be_read():
     assert {file.budget(name).model for name in file.devices} <= _CATALOG.keys()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(LINES), st.integers(1, 1000), min_size=1))
 def test_what_is_written_is_what_is_read(limits):
     # One request may not take more than the whole day.
@@ -298,7 +297,7 @@ _ROWS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(_ROWS, max_size=12).map("\n".join))
 def test_any_text_is_a_file_of_budgets_or_a_list_of_faults(text):
     try:
@@ -316,7 +315,6 @@ def test_any_text_is_a_file_of_budgets_or_a_list_of_faults(text):
                 assert (line.window_s is not None) == (line.name == "average_power")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_file_of_budgets_or_a_list_of_faults(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "b.toml"

@@ -1,7 +1,7 @@
 """The idle draw: configured, from the catalog, or as seen."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.meters.baseline import Baseline
@@ -65,7 +65,6 @@ def test_it_follows_a_device_that_changed_for_good():
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_it_is_never_above_what_was_mostly_seen(watts):
     baseline = Baseline()
     idle(baseline, *watts)

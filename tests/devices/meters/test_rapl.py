@@ -1,7 +1,7 @@
 """RAPL: which zones count, and counters that start again."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.meters.rapl import Counter, Rapl
@@ -9,7 +9,6 @@ from updraft.errors import ProbeError
 
 
 @given(st.integers(1, 10**12), st.data())
-@settings(deadline=None)
 def test_wraps_never_lose_or_invent_a_unit(range_units, data):
     value = data.draw(st.integers(0, range_units))
     counter, total = Counter(value, range_units), 0
@@ -20,7 +19,6 @@ def test_wraps_never_lose_or_invent_a_unit(range_units, data):
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, 1000)))
-@settings(deadline=None)
 def test_whatever_a_counter_says_energy_never_goes_back(first, values):
     counter = Counter(first, 1000)
     sums = [counter.advance(value) for value in values]

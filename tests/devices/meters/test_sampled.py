@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.meters.baseline import Baseline
@@ -177,7 +177,6 @@ def test_idle_is_measured_while_no_request_is_open(build, hands):
 
 
 @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=8), st.data())
-@settings(deadline=None)
 def test_what_all_answers_cost_is_what_was_drawn(waits, data):
     class Sensor:
         kind, rail, counts, most_w, fastest_hz = "ina3221", "VDD_TEST", False, 200.0, 50.0

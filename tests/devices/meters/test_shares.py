@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.meters.shares import Shares
@@ -56,7 +56,6 @@ class Day:
 
 
 @given(happenings)
-@settings(deadline=None)
 def test_the_shares_add_up_to_all_energy_above_idle_while_anything_was_open(happenings):
     day, above_j = Day(), 0.0
     events = []  # (until, whether anything was open), to integrate independently
@@ -88,7 +87,6 @@ def test_the_shares_add_up_to_all_energy_above_idle_while_anything_was_open(happ
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 1.0), st.floats(0.0, 50.0)), min_size=2, max_size=10))
-@settings(deadline=None)
 def test_spans_that_follow_each_other_cost_what_one_over_both_costs(readings):
     """Two at a time would share, so each way to cut has a day of its own."""
 
@@ -175,7 +173,6 @@ def test_a_long_run_that_is_booked_at_its_end_does_not_pay_for_time_before_the_s
 
 
 @given(happenings, st.integers(0, 40))
-@settings(deadline=None)
 def test_where_nothing_was_measured_every_second_of_computing_is_modelled(happenings, death):
     day, busy_s = Day(), 0.0
     for number, (wait_s, what, duty, _) in enumerate(happenings):

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from updraft.devices.meters.trace import Segment, Trace
@@ -24,7 +24,6 @@ def walk(trace, pairs):
 
 
 @given(samples)
-@settings(deadline=None)
 def test_power_that_is_straight_between_readings_is_integrated_exactly(pairs):
     segments = walk(Trace(counts=False, most_w=200), pairs)
     exact = sum(step_s * (before + after) / 2 for (_, before), (step_s, after) in pairwise(pairs))
@@ -33,7 +32,6 @@ def test_power_that_is_straight_between_readings_is_integrated_exactly(pairs):
 
 
 @given(st.tuples(steps, watts, watts), st.lists(st.floats(0, 1), max_size=10))
-@settings(deadline=None)
 def test_parts_of_a_segment_add_up_wherever_it_is_cut(shape, shares):
     length_s, start_w, end_w = shape
     segment = Segment(5.0, 5.0 + length_s, start_w, end_w)
@@ -43,7 +41,6 @@ def test_parts_of_a_segment_add_up_wherever_it_is_cut(shape, shares):
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 1.0), st.floats(0.0, 100.0)), min_size=1, max_size=40))
-@settings(deadline=None)
 def test_a_counter_is_spread_without_loss_over_the_time_in_which_it_moved(pairs):
     total, readings = 0.0, [(0.01, 0.0)]
     for step_s, average_w in pairs:
@@ -58,7 +55,6 @@ def test_a_counter_is_spread_without_loss_over_the_time_in_which_it_moved(pairs)
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.5), st.booleans()), min_size=1, max_size=30))
-@settings(deadline=None)
 def test_what_was_guessed_ahead_of_a_counter_is_taken_off_what_it_says_next(moves):
     """Power goes up and down; in between, ends of requests ask for energy before it is counted."""
     trace, at_s, counted, joules = Trace(counts=True, most_w=1000), 0.0, 0.0, 0.0
