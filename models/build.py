@@ -15,11 +15,10 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import onnx
 
 from updraft.errors import BundleError
 from updraft.models.bundle import MANIFEST, Bundle, describe_files, open_bundle, write_manifest
-from updraft.models.graph import Weights, build_head, build_partition
+from updraft.models.graphs import Weights, write_head, write_partition
 from updraft.models.manifest import (
     FORMAT_VERSION,
     PLAIN_CODECS,
@@ -43,6 +42,9 @@ HEAD = "head.onnx"
 TOKENIZER = "tokenizer.json"
 SCALES = "channel-scales.f32"
 _PROFILED_STEPS = 64
+# Large models take long for a step, and vary less from one to the next.
+_PROFILED_S = 10.0
+_LEAST_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def measure_profile(bundle: Bundle) -> Profile:
     rng = np.random.default_rng(0)
     times: list[list[float]] = [[] for _ in range(len(model.layers) + 1)]
     steps = min(_PROFILED_STEPS, manifest.architecture.context_length)
+    enough = perf_counter() + _PROFILED_S
     for position in range(steps):
+        if position >= _LEAST_STEPS and perf_counter() > enough:
+            break
         sequence.append([int(rng.integers(manifest.architecture.vocabulary_size))])
         marks = [perf_counter()]
         for layer in model.layers:
@@ -139,7 +144,7 @@ def measure_profile(bundle: Bundle) -> Profile:
     medians = [round(median(series), 3) for series in times]
     return Profile(
         machine=platform.machine(),
-        threads=options.threads,
+        threads=model.threads,
         partition_ms=medians[:-1],
         head_ms=medians[-1],
     )
@@ -148,10 +153,8 @@ def measure_profile(bundle: Bundle) -> Profile:
 def _write_files(folder: Path, plan: BundlePlan, weights: Weights) -> None:
     shape, quantization = plan.architecture, plan.quantization
     for entry in _partitions(plan):
-        graph = build_partition(shape, weights, quantization, entry.first, entry.last)
-        onnx.save(graph, folder / entry.file)
-    exits = [*plan.exits, shape.layers]
-    onnx.save(build_head(shape, weights, quantization, exits), folder / HEAD)
+        write_partition(folder, shape, weights, quantization, entry.first, entry.last)
+    write_head(folder, HEAD, shape, weights, quantization, [*plan.exits, shape.layers])
     (folder / TOKENIZER).write_text(plan.tokenizer_json)
 
 

@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from pydantic import ValidationError
 
 from updraft.errors import BundleError
 from updraft.models.manifest import FORMAT_VERSION, FileEntry, Manifest, PartitionEntry
+from updraft.models.onnx_places import read_places
 from updraft.models.onnx_signature import Signature, Tensor, read_signature
 from updraft.models.scales import Scales, read_scales
 
 MANIFEST = "manifest.json"
+# Files that hold weights of graphs; no other file may be named so.
+DATA_SUFFIX = ".data"
 _MAX_MANIFEST_BYTES = 1 << 20
+# Heads of formats 1 and 2 chose the token themselves.
+_FORMER_OUTPUTS = {"token", "probability"}
+_CACHE_ELEMENTS = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,18 @@ class Bundle:
         names = {entry.file for entry in manifest.partitions} | {
             entry.head for entry in manifest.exits
         }
+        names |= {entry.shortlist for entry in manifest.exits if entry.shortlist is not None}
+        names |= {name for name in manifest.files if name.endswith(DATA_SUFFIX)}
         if manifest.wire is not None:
             names.add(manifest.wire.scales)
         identity = {
-            "architecture": manifest.architecture.model_dump(),
+            "architecture": manifest.architecture.identity(),
             "overflow": manifest.overflow,
             "partitions": [entry.model_dump() for entry in manifest.partitions],
-            "exits": [entry.model_dump(exclude={"calibration"}) for entry in manifest.exits],
+            "exits": [
+                entry.model_dump(exclude={"calibration"}, exclude_none=True)
+                for entry in manifest.exits
+            ],
             "files": {n: manifest.files[n].sha256 for n in {*names, manifest.tokenizer.file}},
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -75,8 +87,8 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         BundleError: with the file and the reason; checked are the manifest and its format
-            version, paths that leave the folder, sizes, hashes, the shapes of the graphs, and the
-            channel scales.
+            version, paths that leave the folder, sizes, hashes, the shapes of the graphs, where
+            their weights lie, shortlists, and the channel scales.
     """
     manifest = _read_manifest(folder)
     for name, entry in manifest.files.items():
@@ -86,8 +98,11 @@ def open_bundle(folder: Path) -> Bundle:
             raise BundleError(f"{folder}: {name!r} cannot be read: {error}") from error
     for partition in manifest.partitions:
         _check_graph(folder / partition.file, _partition_signature(manifest, partition))
-    for head in {entry.head for entry in manifest.exits}:
-        _check_graph(folder / head, _head_signature(manifest))
+        _check_places(folder / partition.file, manifest)
+    for head, shortlist in {(entry.head, entry.shortlist) for entry in manifest.exits}:
+        size = _shortlist_size(folder, manifest, shortlist)
+        _check_graph(folder / head, _head_signature(manifest, size))
+        _check_places(folder / head, manifest)
     if manifest.wire is not None:
         read_scales(folder / manifest.wire.scales, manifest.architecture.width)
     return Bundle(folder, manifest)
@@ -102,9 +117,10 @@ def describe_files(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all."""
+    """Write the manifest in today's format, whole or not at all."""
     temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n")
+    current = manifest.model_copy(update={"format": FORMAT_VERSION})
+    temporary.write_text(current.model_dump_json(indent=2, exclude_none=True) + "\n")
     temporary.replace(folder / MANIFEST)
 
 
@@ -169,8 +185,11 @@ def _check_graph(path: Path, expected: Signature) -> None:
         ("input", expected.inputs, found.inputs),
         ("output", expected.outputs, found.outputs),
     ):
-        if want.keys() != have.keys():
-            odd = ", ".join(sorted(want.keys() ^ have.keys()))
+        odd_names = want.keys() ^ have.keys()
+        if kind == "output":
+            odd_names -= _FORMER_OUTPUTS
+        if odd_names:
+            odd = ", ".join(sorted(odd_names))
             raise BundleError(f"{path}: its {kind}s are not those of the manifest: {odd}")
         for name, tensor in want.items():
             if have[name] != tensor:
@@ -180,6 +199,40 @@ def _check_graph(path: Path, expected: Signature) -> None:
                 )
 
 
+def _check_places(path: Path, manifest: Manifest) -> None:
+    """Refuse a graph whose weights lie anywhere but within a file of weights of the bundle."""
+    try:
+        places = read_places(path)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+    for place in places:
+        if place.file not in manifest.files or not place.file.endswith(DATA_SUFFIX):
+            raise BundleError(
+                f"{path}: keeps weights in {place.file[:200]!r}, which is not among the files "
+                f"ending in {DATA_SUFFIX} that {MANIFEST} lists"
+            )
+        size = manifest.files[place.file].bytes
+        if place.offset + place.length > size:
+            raise BundleError(
+                f"{path}: keeps weights in {place.file} up to byte {place.offset + place.length}, "
+                f"which has {size}"
+            )
+
+
+def _shortlist_size(folder: Path, manifest: Manifest, name: str | None) -> int | None:
+    """Return how many tokens a shortlist holds, once it is known that they are tokens."""
+    if name is None:
+        return None
+    path, vocabulary = folder / name, manifest.architecture.vocabulary_size
+    tokens = np.frombuffer(path.read_bytes()[: 4 * vocabulary + 4], np.uint8)
+    if len(tokens) % 4 or not 0 < len(tokens) <= 4 * vocabulary:
+        raise BundleError(f"{path}: not a list of up to {vocabulary} tokens in 4 bytes each")
+    listed = tokens.view("<i4")
+    if listed.min() < 0 or listed.max() >= vocabulary or len(np.unique(listed)) < len(listed):
+        raise BundleError(f"{path}: names a token twice, or one outside of the vocabulary")
+    return len(listed)
+
+
 def _show(tensor: Tensor) -> str:
     return f"{tensor.element}[{', '.join(map(str, tensor.shape))}]"
 
@@ -187,7 +240,10 @@ def _show(tensor: Tensor) -> str:
 def _partition_signature(manifest: Manifest, entry: PartitionEntry) -> Signature:
     shape = manifest.architecture
     state = Tensor("float32", (1, "n", shape.width))
-    cache = Tensor("float32", (1, shape.kv_heads, shape.context_length, shape.head_width))
+    cache = Tensor(
+        _CACHE_ELEMENTS[manifest.quantization.kv],
+        (1, shape.kv_heads, shape.context_length, shape.head_width),
+    )
     inputs = {
         **({"tokens": Tensor("int64", (1, "n"))} if entry.first == 0 else {"state_in": state}),
         "seqlens_k": Tensor("int32", (1,)),
@@ -201,18 +257,15 @@ def _partition_signature(manifest: Manifest, entry: PartitionEntry) -> Signature
     return Signature(inputs, outputs)
 
 
-def _head_signature(manifest: Manifest) -> Signature:
+def _head_signature(manifest: Manifest, shortlist_size: int | None) -> Signature:
     shape = manifest.architecture
+    choices = shortlist_size or shape.vocabulary_size
     return Signature(
         inputs={
             "state": Tensor("float32", ("n", shape.width)),
             "exit": Tensor("int64", ()),
         },
-        outputs={
-            "logits": Tensor("float32", ("n", shape.vocabulary_size)),
-            "token": Tensor("int64", ("n",)),
-            "probability": Tensor("float32", ("n",)),
-        },
+        outputs={"logits": Tensor("float32", ("n", choices))},
     )
 
 

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from updraft.errors import BundleError
-
 _ATTENTION = "GroupQueryAttention"
 _Field = descriptor_pb2.FieldDescriptorProto
 _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
@@ -56,12 +54,20 @@ class AttentionNames(NamedTuple):
     """The names that one layer's attention node reads and writes, in the operator's order.
 
     Attributes:
-        reads: query, key, value, past key, past value, sequence lengths, …
+        reads: query, key, value, past key, past value, sequence lengths, …; where the query holds
+            all three, key and value are empty.
         writes: attended, present key, present value.
+        kind: which of `Cut.attentions` it is.
     """
 
     reads: list[str]
     writes: list[str]
+    kind: int
+
+    @property
+    def rows(self) -> list[str]:
+        """What comes from the piece before: queries, keys and values, in one or apart."""
+        return [name for name in self.reads[:3] if name]
 
 
 class Cut(NamedTuple):
@@ -70,20 +76,16 @@ class Cut(NamedTuple):
     Attributes:
         pieces: one more than there are layers; rows of any sequences may pass them together.
         layers: what attention is called in each layer.
-        attention: the first layer's attention as a graph; the others differ in names only.
+        attentions: one graph for every kind of attention; names are those of its first layer.
     """
 
     pieces: list[Piece]
     layers: list[AttentionNames]
-    attention: Piece
+    attentions: list[Piece]
 
 
 def cut_at_attention(path: Path) -> Cut:
-    """Cut a partition's graph file at its attention nodes.
-
-    Raises:
-        BundleError: attention is not one and the same operation in every layer.
-    """
+    """Cut a partition's graph file at its attention nodes."""
     model = _Model.FromString(path.read_bytes())
     groups: list[list[Any]] = [[]]
     attentions = []
@@ -93,22 +95,26 @@ def cut_at_attention(path: Path) -> Cut:
             groups.append([])
         else:
             groups[-1].append(node)
-    if len({_operation(model, node) for node in attentions}) != 1:
-        raise BundleError(
-            f"{path}: its layers do not all have the same {_ATTENTION} node, so sequences cannot "
-            "share a forward pass; build the bundle again with `updraft bundle build`"
-        )
     wanted = {value.name for value in model.graph.output}
-    wanted.update(name for node in attentions for name in node.input)
+    wanted.update(name for node in attentions for name in node.input if name)
     graph = _Graph(model)
     pieces = []
     for nodes in reversed(groups):
         pieces.append(graph.piece(nodes, wanted))
         wanted.update(pieces[-1].inputs)
+    kinds: dict[tuple[str | bytes, ...], Any] = {}
+    for node in attentions:
+        kinds.setdefault(_operation(model, node), node)
+    order = list(kinds)
     return Cut(
         pieces[::-1],
-        [AttentionNames(list(node.input), list(node.output)) for node in attentions],
-        graph.piece(attentions[:1], set(attentions[0].output)),
+        [
+            AttentionNames(
+                list(node.input), list(node.output), order.index(_operation(model, node))
+            )
+            for node in attentions
+        ],
+        [graph.piece([node], set(node.output)) for node in kinds.values()],
     )
 
 
@@ -125,6 +131,7 @@ class _Graph:
     def __init__(self, model: Any) -> None:
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._inputs = {value.name: value for value in model.graph.input}
+        self._outputs = {value.name: value for value in model.graph.output}
         self._frame = _Model()
         self._frame.CopyFrom(model)
         for field in ("node", "initializer", "input", "output", "value_info"):
@@ -147,7 +154,7 @@ class _Graph:
             self._weights[name] for name in read if name in self._weights
         )
         piece.graph.input.extend(self._inputs.get(name) or _value(name) for name in inputs)
-        piece.graph.output.extend(_value(name) for name in outputs)
+        piece.graph.output.extend(self._outputs.get(name) or _value(name) for name in outputs)
         return Piece(piece.SerializeToString(), inputs, outputs)
 
 

@@ -93,7 +93,8 @@ class _FusedPartition:
         self._partition = partition
         self._layers = cut.layers
         self._pieces = [_Piece.load(partition, piece) for piece in cut.pieces]
-        self._attention = _Piece.load(partition, cut.attention)
+        kinds = [_Piece.load(partition, piece) for piece in cut.attentions]
+        self._kinds = [kinds[layer.kind] for layer in cut.layers]
         self._attentions: WeakKeyDictionary[PartitionCache, _Attention] = WeakKeyDictionary()
         self._rows = _Rows(partition, self._pieces, self._layers, capacity=1)
 
@@ -115,7 +116,7 @@ class _FusedPartition:
         first[0].session.run_with_iobinding(first[1])
         for layer, (piece, binding) in enumerate(others):
             for attention in attentions:
-                self._attention.session.run_with_iobinding(attention[layer])
+                self._kinds[layer].session.run_with_iobinding(attention[layer])
             piece.session.run_with_iobinding(binding)
         row_s = (perf_counter() - started) / count
         for stretch, (start, stop) in zip(stretches, bounds, strict=True):
@@ -125,17 +126,19 @@ class _FusedPartition:
     def _attention_of(self, cache: PartitionCache, part: _Part) -> list[onnxruntime.IOBinding]:
         attention = self._attentions.get(cache)
         if attention is None:
-            attention = _Attention(self._attention, self._layers, cache)
+            attention = _Attention(self._kinds, self._layers, cache)
             self._attentions[cache] = attention
         return attention.at(part)
 
 
 class _Part(NamedTuple):
-    """Neighbouring rows before and after attention, as the runtime takes them."""
+    """Neighbouring rows before and after attention, as the runtime takes them.
 
-    query: onnxruntime.OrtValue
-    key: onnxruntime.OrtValue
-    value: onnxruntime.OrtValue
+    Attributes:
+        projected: queries, keys and values, in one or apart.
+    """
+
+    projected: list[onnxruntime.OrtValue]
     attended: onnxruntime.OrtValue
 
 
@@ -156,13 +159,13 @@ class _Rows:
         capacity: int,
     ) -> None:
         shape = partition.shape
-        key_width = shape.kv_heads * shape.head_width
+        widths = [shape.attention_width, shape.kv_width, shape.kv_width]
+        if len(layers[0].rows) == 1:
+            widths = [sum(widths)]
         self.capacity = capacity
         self._pieces = pieces
-        self._attention = [
-            np.zeros((1, capacity, width), np.float32)
-            for width in (shape.width, key_width, key_width, shape.width)
-        ]
+        self._projected = [np.zeros((1, capacity, width), np.float32) for width in widths]
+        self._attended = np.zeros((1, capacity, shape.attention_width), np.float32)
         bottom: NDArray[Any] = (
             np.zeros((1, capacity), np.int64)
             if partition.takes_tokens
@@ -170,8 +173,8 @@ class _Rows:
         )
         self._buffers = {pieces[0].inputs[0]: bottom}
         for layer in layers:
-            names = (*layer.reads[:3], layer.writes[0])
-            self._buffers.update(zip(names, self._attention, strict=True))
+            self._buffers.update(zip(layer.rows, self._projected, strict=True))
+            self._buffers[layer.writes[0]] = self._attended
         for name in (name for piece in pieces for name in piece.outputs):
             if name not in self._buffers:
                 self._buffers[name] = np.zeros((1, capacity, shape.width), np.float32)
@@ -181,7 +184,8 @@ class _Rows:
         self.bindings = lru_cache(_KEPT_SIZES)(self._bindings)
 
     def _part(self, start: int, stop: int) -> _Part:
-        return _Part(*(as_value(array[:, start:stop]) for array in self._attention))
+        projected = [as_value(array[:, start:stop]) for array in self._projected]
+        return _Part(projected, as_value(self._attended[:, start:stop]))
 
     def _bindings(self, count: int) -> list[onnxruntime.IOBinding]:
         """Bind every piece to the first `count` rows."""
@@ -201,28 +205,28 @@ class _Attention:
     """One sequence's attention in every layer of a partition, bound to its cache once."""
 
     def __init__(
-        self, piece: _Piece, layers: Series[AttentionNames], cache: PartitionCache
+        self, kinds: Series[_Piece], layers: Series[AttentionNames], cache: PartitionCache
     ) -> None:
-        _, inputs, outputs = piece
-        self._names = (*inputs[:3], outputs[0])
         self._part: _Part | None = None
         self._layers = []
-        for layer in layers:
+        self._bindings = []
+        for piece, layer in zip(kinds, layers, strict=True):
             binding = piece.session.io_binding()
-            for name, own in zip(inputs[3:], layer.reads[3:], strict=False):
+            count = len(layer.rows)
+            own_names = [name for name in layer.reads[3:] if name]
+            for name, own in zip(piece.inputs[count:], own_names, strict=False):
                 binding.bind_ortvalue_input(name, cache.values[own.removeprefix("past_")])
-            for name, own in zip(outputs[1:], layer.writes[1:], strict=True):
+            for name, own in zip(piece.outputs[1:], layer.writes[1:], strict=True):
                 binding.bind_ortvalue_output(name, cache.values[own.removeprefix("present_")])
-            self._layers.append(binding)
+            self._bindings.append(binding)
+            self._layers.append((binding, piece.inputs[:count], piece.outputs[0]))
 
     def at(self, part: _Part) -> list[onnxruntime.IOBinding]:
         """Return the bindings of all layers, reading and writing these rows."""
         if part is not self._part:
             self._part = part
-            query, key, value, attended = self._names
-            for binding in self._layers:
-                binding.bind_ortvalue_input(query, part.query)
-                binding.bind_ortvalue_input(key, part.key)
-                binding.bind_ortvalue_input(value, part.value)
+            for binding, names, attended in self._layers:
+                for name, value in zip(names, part.projected, strict=True):
+                    binding.bind_ortvalue_input(name, value)
                 binding.bind_ortvalue_output(attended, part.attended)
-        return self._layers
+        return self._bindings

@@ -3,61 +3,53 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from updraft.models.architecture import (
+    Architecture,
+    Count,
+    Mixture,
+    Precision,
+    Quantization,
+    Record,
+    Rotary,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PLAIN_CODECS",
+    "SCALED_CODECS",
+    "Architecture",
+    "Calibration",
+    "CodecName",
+    "Count",
+    "ExitEntry",
+    "FileEntry",
+    "Guarantee",
+    "Manifest",
+    "Mixture",
+    "PartitionEntry",
+    "Precision",
+    "Profile",
+    "Quantization",
+    "Rotary",
+    "StopRule",
+    "TokenizerEntry",
+    "WireEntry",
+]
 
 # Raised when a bundle written today could not be read by yesterday's agents.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-Count = Annotated[int, Field(gt=0, le=1 << 24)]
-Precision = Literal["fp32", "int8"]
 CodecName = Literal["fp32", "fp16", "bf16", "int8", "int6", "int4"]
 PLAIN_CODECS: tuple[CodecName, ...] = ("fp32", "fp16")
 # Codecs that need the channel scales of `Manifest.wire`.
 SCALED_CODECS: tuple[CodecName, ...] = ("bf16", "int8", "int6", "int4")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Architecture(_Record):
-    """Sizes of a Llama-style decoder.
-
-    Attributes:
-        context_length: positions that a KV cache holds.
-    """
-
-    vocabulary_size: Count
-    width: Count
-    layers: Count
-    heads: Count
-    kv_heads: Count
-    ffn_width: Count
-    context_length: Count
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    norm_epsilon: float = Field(default=1e-5, gt=0)
-
-    @property
-    def head_width(self) -> int:
-        return self.width // self.heads
-
-    @model_validator(mode="after")
-    def _divides(self) -> Architecture:
-        if self.width % self.heads or self.heads % self.kv_heads:
-            raise ValueError(
-                f"width {self.width} must be a multiple of heads {self.heads}, "
-                f"and heads a multiple of kv_heads {self.kv_heads}"
-            )
-        if self.head_width % 16:
-            raise ValueError(
-                f"width / heads is {self.head_width}: the attention kernel takes multiples of 16"
-            )
-        return self
-
-
-class PartitionEntry(_Record):
+class PartitionEntry(Record):
     """A contiguous slice of layers in one graph: layers `first` (excluded) to `last` done."""
 
     file: str
@@ -65,7 +57,7 @@ class PartitionEntry(_Record):
     last: Count
 
 
-class Calibration(_Record):
+class Calibration(Record):
     """Turns the probability that an exit gives its best token into a confidence.
 
     The confidence is the estimated probability that the full depth says the same token:
@@ -77,20 +69,23 @@ class Calibration(_Record):
     intercept: float
 
 
-class ExitEntry(_Record):
+class ExitEntry(Record):
     """Where a token can be produced: after `layer` layers, by row `index` of a head's norms.
 
     Attributes:
         calibration: without one, the confidence is the best token's probability.
+        shortlist: the file with the tokens, int32, that the head's logits stand for, in their
+            order; None: the whole vocabulary.
     """
 
     layer: Count
     head: str
     index: int = Field(ge=0)
     calibration: Calibration | None = None
+    shortlist: str | None = None
 
 
-class StopRule(_Record):
+class StopRule(Record):
     """Turns what an exit on the edge sees into the chance that the line comes out wrong.
 
     Wrong means: the line, as the whole model completes it, is not the line that its author wrote.
@@ -110,14 +105,29 @@ class StopRule(_Record):
     intercept: float
 
 
-class TokenizerEntry(_Record):
-    """The tokenizer's file and the token that ends a text."""
+class TokenizerEntry(Record):
+    """The tokenizer's file, and the tokens and texts that have a meaning of their own.
+
+    Attributes:
+        end_of_text: the token that ends a text.
+        stop_tokens: further tokens that end an answer.
+        begin_token: put before every text, where the model was trained so.
+        chat_template: the file that turns messages into a text (Jinja).
+    """
 
     file: str
     end_of_text: int = Field(ge=0)
+    stop_tokens: list[int] = Field(default_factory=list)
+    begin_token: int | None = Field(default=None, ge=0)
+    chat_template: str | None = None
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """All tokens that end an answer."""
+        return frozenset({self.end_of_text, *self.stop_tokens})
 
 
-class WireEntry(_Record):
+class WireEntry(Record):
     """What codecs need to know of the states at the split.
 
     Attributes:
@@ -127,31 +137,14 @@ class WireEntry(_Record):
     scales: str
 
 
-class Quantization(_Record):
-    """How weights are stored; sums are always computed in fp32.
-
-    Attributes:
-        block: weights that share one scale, along a row of the matrix.
-    """
-
-    weights: Precision
-    block: Count | None = None
-
-    @model_validator(mode="after")
-    def _has_block(self) -> Quantization:
-        if (self.weights == "fp32") != (self.block is None):
-            raise ValueError("a block belongs to quantized weights, and only to them")
-        return self
-
-
-class FileEntry(_Record):
+class FileEntry(Record):
     """Size and SHA-256 of one file of the bundle."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Profile(_Record):
+class Profile(Record):
     """Median latency per step of one token, measured when the bundle was built.
 
     Attributes:
@@ -165,7 +158,7 @@ class Profile(_Record):
     head_ms: float
 
 
-class Guarantee(_Record):
+class Guarantee(Record):
     """A λ for mode `bounded` that passed its test, and everything that the test was about.
 
     With probability 1 - `delta` over the calibration prompts, the expected share of wrong tokens
@@ -197,7 +190,7 @@ class Guarantee(_Record):
     exit: ExitEntry
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything a device must know before it loads a bundle.
 
     Attributes:
@@ -217,15 +210,15 @@ class Manifest(_Record):
     split: Count
     partitions: list[PartitionEntry] = Field(min_length=2)
     exits: list[ExitEntry] = Field(min_length=2)
-    stop_rules: list[StopRule] = []
+    stop_rules: list[StopRule] = Field(default_factory=list)
     tokenizer: TokenizerEntry
     codecs: list[CodecName] = Field(min_length=1)
     wire: WireEntry | None = None
     quantization: Quantization
     files: dict[str, FileEntry]
     profile: Profile | None = None
-    guarantees: list[Guarantee] = []
-    provenance: dict[str, str | int] = {}
+    guarantees: list[Guarantee] = Field(default_factory=list)
+    provenance: dict[str, str | int] = Field(default_factory=dict)
 
     @property
     def edge_exits(self) -> list[ExitEntry]:
@@ -246,27 +239,47 @@ class Manifest(_Record):
         exits = [entry.layer for entry in self.exits]
         if exits != sorted(set(exits)) or exits[-1] != layers or not set(exits) <= set(ends):
             raise ValueError(f"exits {exits} must rise to {layers} and end partitions {ends}")
-        for head in {entry.head for entry in self.exits}:
-            rows = [entry.index for entry in self.exits if entry.head == head]
-            if len(rows) != len(set(rows)):
-                raise ValueError(f"exits of {head} must use rows of their own, not {rows}")
         if self.split not in exits[:-1]:
             raise ValueError(f"split {self.split} must be an exit before the last of {exits}")
         ruled = [rule.layer for rule in self.stop_rules]
         if len(ruled) != len(set(ruled)) or not set(ruled) <= {e.layer for e in self.edge_exits}:
             raise ValueError(f"stop_rules {ruled} must belong to one exit on the edge each")
-        if self.tokenizer.end_of_text >= self.architecture.vocabulary_size:
+        return self
+
+    @model_validator(mode="after")
+    def _heads_agree(self) -> Manifest:
+        for head in {entry.head for entry in self.exits}:
+            rows = [entry.index for entry in self.exits if entry.head == head]
+            if len(rows) != len(set(rows)):
+                raise ValueError(f"exits of {head} must use rows of their own, not {rows}")
+            if len({entry.shortlist for entry in self.exits if entry.head == head}) > 1:
+                raise ValueError(f"exits of {head} must name one and the same shortlist")
+        if self.exits[-1].shortlist is not None:
+            raise ValueError("the full depth must choose from the whole vocabulary")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_tokens(self) -> Manifest:
+        vocabulary = range(self.architecture.vocabulary_size)
+        if self.tokenizer.end_of_text not in vocabulary:
             raise ValueError("tokenizer.end_of_text lies outside the vocabulary")
+        special = [*self.tokenizer.stop_tokens, self.tokenizer.begin_token or 0]
+        if not all(token in vocabulary for token in special):
+            raise ValueError("tokenizer.stop_tokens and begin_token must lie in the vocabulary")
         return self
 
     @model_validator(mode="after")
     def _has_what_it_names(self) -> Manifest:
         if self.wire is None and not set(self.codecs) <= set(PLAIN_CODECS):
             raise ValueError(f"codecs {self.codecs}: only {PLAIN_CODECS} do without wire.scales")
-        named = [entry.file for entry in self.partitions] + [entry.head for entry in self.exits]
+        named = {entry.file for entry in self.partitions} | {entry.head for entry in self.exits}
+        named |= {entry.shortlist for entry in self.exits if entry.shortlist is not None}
+        named.add(self.tokenizer.file)
+        if self.tokenizer.chat_template is not None:
+            named.add(self.tokenizer.chat_template)
         if self.wire is not None:
-            named.append(self.wire.scales)
-        missing = sorted({*named, self.tokenizer.file} - set(self.files))
+            named.add(self.wire.scales)
+        missing = sorted(named - set(self.files))
         if missing:
             raise ValueError(f"files lacks {', '.join(missing)}")
         return self

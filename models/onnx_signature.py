@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from updraft.models.onnx_fields import fields, message, open_fields
 
-_ELEMENT_NAMES = {1: "float32", 6: "int32", 7: "int64", 10: "float16"}
+_ELEMENT_NAMES = {1: "float32", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 
 
 class Tensor(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from updraft.models.runtime import RuntimeOptions, as_value, load_session
 if TYPE_CHECKING:
     import onnxruntime
 
+# What keys and values are kept in, by the name of the manifest.
+CACHE_TYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
+
 States = NDArray[np.float32]
 Inputs = NDArray[np.float32] | NDArray[np.int64]
 
@@ -29,6 +33,7 @@ class Partition:
         self.options = options
         self.path = bundle.path(entry.file)
         self.shape = bundle.manifest.architecture
+        self.cache_type = CACHE_TYPES[bundle.manifest.quantization.kv]
         self.session = load_session(self.path, options)
 
     @property
@@ -38,8 +43,8 @@ class Partition:
     @property
     def cache_bytes(self) -> int:
         """Memory of one sequence's KV cache."""
-        shape, layers = self.shape, self.entry.last - self.entry.first
-        return layers * 2 * shape.kv_heads * shape.context_length * shape.head_width * 4
+        values = 2 * (self.entry.last - self.entry.first) * self.shape.kv_width
+        return values * self.shape.context_length * self.cache_type.itemsize
 
     def new_cache(self) -> PartitionCache:
         """Start a sequence."""
@@ -68,7 +73,8 @@ class PartitionCache:
         self._total_length = np.zeros((), np.int32)
         layers = range(entry.first, entry.last)
         memory = zeros(
-            (len(layers), 2, 1, shape.kv_heads, shape.context_length, shape.head_width), np.float32
+            (len(layers), 2, 1, shape.kv_heads, shape.context_length, shape.head_width),
+            partition.cache_type,
         )
         self._memory = memory
         arrays: dict[str, NDArray[Any]] = {
@@ -114,17 +120,30 @@ class PartitionCache:
         self.length += count
         self.busy_s += busy_s
 
-    def cut(self, length: int) -> NDArray[np.float32]:
+    def cut(self, length: int) -> NDArray[Any]:
         """Forget the positions from `length` on and return their keys and values."""
-        tail: NDArray[np.float32] = self._memory[..., length : self.length, :].copy()
+        tail: NDArray[Any] = self._memory[..., length : self.length, :].copy()
         self.length = min(self.length, length)
         return tail
 
-    def paste(self, tail: NDArray[np.float32]) -> None:
+    def paste(self, tail: NDArray[Any]) -> None:
         """Go on with positions that were cut from this place."""
         count = tail.shape[-2]
         self._memory[..., self.length : self.length + count, :] = tail
         self.length += count
+
+    def copy_to(self, other: PartitionCache, length: int) -> None:
+        """Give an empty cache the keys and values of the first positions that are done."""
+        count = min(length, self.length)
+        other._memory[..., :count, :] = self._memory[..., :count, :]
+        other.length = count
+
+    def keys_and_values(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield what is kept of the positions done, by name: (kv_heads, length, head_width)."""
+        layers = range(self._partition.entry.first, self._partition.entry.last)
+        for layer, pair in zip(layers, self._memory, strict=True):
+            for which, kept in zip(("key", "value"), pair, strict=True):
+                yield f"{which}_{layer}", kept[0, :, : self.length]
 
     @cached_property
     def _step(self) -> onnxruntime.IOBinding:

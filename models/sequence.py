@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Series
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,12 +14,12 @@ from updraft.models.bundle import Bundle
 from updraft.models.head import Candidate, Heads, HeadStep
 from updraft.models.memory import zeros
 from updraft.models.partition import Inputs, Partition, PartitionCache, States
-from updraft.models.runtime import RuntimeOptions
+from updraft.models.runtime import RuntimeOptions, threads_of
 from updraft.models.sampling import Sampling
 
 # Positions per forward pass of a prefill: enough to use the cores well, few enough that the
 # activations stay small and a waiting session is not kept waiting long.
-_CHUNK = 128
+CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,9 @@ class Model:
             p for p in manifest.partitions if layers.start <= p.first and p.last <= layers.stop
         ]
         exits = [exit_.layer for exit_ in manifest.exits if exit_.layer <= layers.stop]
-        return cls(
-            bundle,
-            tuple(Partition(bundle, entry, options) for entry in inside),
-            Heads(bundle, exits, options),
-        )
+        # Heads first: their matrix, the largest, lies in memory twice while it is loaded.
+        heads = Heads(bundle, exits, options)
+        return cls(bundle, tuple(Partition(bundle, entry, options) for entry in inside), heads)
 
     def above(self, layer: int) -> Model:
         """Return the part that continues from states after `layer`; shares what is loaded."""
@@ -67,6 +66,12 @@ class Model:
     def top(self) -> int:
         """Layers done after the last partition."""
         return self.layers[-1]
+
+    @property
+    def threads(self) -> int:
+        """The most threads that compute one of the graphs."""
+        sessions = [partition.session for partition in self.partitions]
+        return max(map(threads_of, [*sessions, *self.heads.sessions.values()]))
 
     @property
     def sequence_bytes(self) -> int:
@@ -98,7 +103,11 @@ class Tail(NamedTuple):
     """The end of a sequence, cut off: to be pasted where it was cut."""
 
     rows: list[NDArray[Any]]
-    caches: list[NDArray[np.float32]]
+    caches: list[NDArray[Any]]
+
+
+class Interrupted(Exception):
+    """Raised out of a computation that nobody wants any more."""
 
 
 class Sequence:
@@ -112,14 +121,17 @@ class Sequence:
     Attributes:
         length: positions that have been put in.
         model: what it runs through.
+        interrupted: nothing more is to be computed; any thread may say so.
     """
 
     def __init__(self, model: Model) -> None:
         self.length = 0
+        self.interrupted = False
         self.model = model
         shape = model.bundle.manifest.architecture
         self._limit = shape.context_length
         self._caches = [partition.new_cache() for partition in model.partitions]
+        self._whole = [0] * len(self._caches)
         self._head = HeadStep(model.heads)
         bottom: NDArray[Any] = (
             zeros((self._limit,), np.int64)
@@ -154,14 +166,21 @@ class Sequence:
 
         Returns:
             (n, width) states after `layer` of the positions that were new to it.
+
+        Raises:
+            Interrupted: before the next chunk.
         """
         top = self._at[layer]
         before = self._caches[top].length
         for index in range(top + 1):
             while self._caches[index].length < self.length:
+                if self.interrupted:
+                    raise Interrupted
                 done = self._caches[index].length
-                stretch = self.stretch(index, min(done + _CHUNK, self.length))
+                stretch = self.stretch(index, min(done + CHUNK, self.length))
                 stretch.cache.run(stretch.inputs, stretch.out)
+                if self._whole[index] == done == stretch.cache.length - CHUNK:
+                    self._whole[index] += CHUNK
         return self.states(layer, before, self.length)
 
     def stretch(self, index: int, stop: int) -> Stretch:
@@ -175,12 +194,14 @@ class Sequence:
         self.length = min(self.length, length)
         for cache in self._caches:
             cache.length = min(cache.length, length)
+        self._forget_chunks(length)
 
     def cut(self, length: int) -> Tail:
         """Forget every position from `length` on, and return them."""
         rows = [states[length : self.length].copy() for states in self._states]
         tail = Tail(rows, [cache.cut(length) for cache in self._caches])
         self.length = min(self.length, length)
+        self._forget_chunks(length)
         return tail
 
     def paste(self, tail: Tail) -> None:
@@ -191,6 +212,48 @@ class Sequence:
         for cache, part in zip(self._caches, tail.caches, strict=True):
             cache.paste(part)
         self.length += count
+
+    @property
+    def whole(self) -> int:
+        """Positions that have run through the first partition in whole chunks from the start on.
+
+        Bits depend on how positions are grouped, in most precisions. So these are the positions
+        of which every text that begins alike would compute the same bits.
+        """
+        return self._whole[0]
+
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on, and compute anew what did not run in chunks.
+
+        From here on, all is bit for bit as if nothing had run before.
+        """
+        self.truncate(length)
+        for cache, whole in zip(self._caches, self._whole, strict=True):
+            cache.length = min(cache.length, whole)
+
+    def fork(self, length: int) -> Sequence:
+        """Return another sequence with a copy of the first positions, rewound likewise.
+
+        This one may run meanwhile, in another thread, as long as it keeps those positions: what
+        of them it has not computed yet, the other computes itself.
+        """
+        twin = Sequence(self.model)
+        twin.length = min(length, self.length)
+        twin._whole = list(self._whole)
+        twin._forget_chunks(twin.length)
+        for cache, other, whole in zip(self._caches, twin._caches, twin._whole, strict=True):
+            cache.copy_to(other, whole)
+        for states, others in zip(self._states, twin._states, strict=True):
+            others[: twin.length] = states[: twin.length]
+        return twin
+
+    def _forget_chunks(self, length: int) -> None:
+        self._whole = [min(whole, length // CHUNK * CHUNK) for whole in self._whole]
+
+    def keys_and_values(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield what attention keeps of this sequence, by name: (kv_heads, length, head_width)."""
+        for cache in self._caches:
+            yield from cache.keys_and_values()
 
     def inputs(self, start: int, stop: int) -> NDArray[Any]:
         """Return what was put in at positions `start` to `stop`, without a copy."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from updraft.models.graph import Weights
+from updraft.models.graphs import Weights
 from updraft.models.manifest import Architecture
 from updraft.models.recipes.corpus import SourceFile
 from updraft.models.recipes.decoder import Decoder

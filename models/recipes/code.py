@@ -17,7 +17,7 @@ from updraft.models.build import BundlePlan, add_channel_scales, add_files, writ
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.card import render_card
 from updraft.models.evaluate import Report, calibrate_exits, compare_bundles, evaluate_bundle
-from updraft.models.graph import Weights
+from updraft.models.graphs import Weights
 from updraft.models.guarantee import PROMPTS_FILE, Calibrator, Terms, keep_guarantees
 from updraft.models.manifest import Architecture, CodecName, Precision, Quantization
 from updraft.models.recipes.corpus import (

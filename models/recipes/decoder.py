@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from updraft.models.graph import rotary_tables
 from updraft.models.manifest import Architecture
+from updraft.models.rotary import rotary_tables
 
 
 class RMSNorm(nn.Module):
@@ -71,6 +71,9 @@ class Layer(nn.Module):
 
 class Decoder(nn.Module):
     """Embedding, layers, one norm per exit, and a head tied to the embedding."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, shape: Architecture, exit_layers: tuple[int, ...]) -> None:
         super().__init__()

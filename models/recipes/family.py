@@ -15,7 +15,7 @@ from updraft.models.build import BundlePlan, add_channel_scales, add_files, writ
 from updraft.models.bundle import Bundle, open_bundle
 from updraft.models.evaluate import Report, calibrate_exits_on
 from updraft.models.experts import GATE, PROMPTS, QUALITY, DomainPrompt, write_prompts
-from updraft.models.graph import Weights
+from updraft.models.graphs import Weights
 from updraft.models.manifest import Precision, Quantization
 from updraft.models.recipes.branches import (
     BUNDLE_EXITS,

@@ -10,7 +10,7 @@ import pytest
 
 from updraft.errors import BundleError
 from updraft.models.bundle import describe_files, open_bundle
-from updraft.models.graph import build_head, build_partition
+from updraft.models.graphs import write_partition
 from updraft.models.manifest import FORMAT_VERSION
 
 GRAPHS = ["head.onnx", "layers-0-1.onnx", "layers-1-2.onnx", "layers-2-4.onnx"]
@@ -126,7 +126,7 @@ def test_a_name_that_no_file_can_have_is_refused(folder, name):
     [
         ({"width": 128}, "layers-0-1.onnx"),
         ({"kv_heads": 4}, "layers-0-1.onnx"),
-        ({"heads": 2}, "layers-0-1.onnx"),
+        ({"heads": 2, "head_width": 32}, "layers-0-1.onnx"),
         ({"context_length": 128}, "layers-0-1.onnx"),
         ({"vocabulary_size": 4096}, "head.onnx"),
     ],
@@ -149,8 +149,7 @@ def test_a_graph_swapped_for_another_of_the_bundle_is_refused(folder, name):
 
 def test_a_partition_of_another_context_is_refused(folder, tiny_plan, tiny_weights):
     shape = tiny_plan.architecture.model_copy(update={"context_length": 32})
-    graph = build_partition(shape, tiny_weights, tiny_plan.quantization, 1, 2)
-    onnx.save(graph, folder / "layers-1-2.onnx")
+    write_partition(folder, shape, tiny_weights, tiny_plan.quantization, 1, 2)
     accept_files(folder)
     message = refusal(folder)
     assert "/layers-1-2.onnx: input past_" in message
@@ -158,8 +157,8 @@ def test_a_partition_of_another_context_is_refused(folder, tiny_plan, tiny_weigh
     assert "asks for float32[1, 2, 64, 16]" in message
 
 
-def test_a_head_that_wants_other_types_is_refused(folder, tiny_plan, tiny_weights):
-    model = build_head(tiny_plan.architecture, tiny_weights, tiny_plan.quantization, [1, 2, 4])
+def test_a_head_that_wants_other_types_is_refused(folder):
+    model = onnx.load(folder / "head.onnx")
     model.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT32
     onnx.save(model, folder / "head.onnx")
     accept_files(folder)
@@ -231,7 +230,11 @@ def test_a_newer_format_asks_for_an_upgrade(folder):
         (lambda raw: raw["files"].pop("head.onnx"), "files lacks head.onnx"),
         (lambda raw: raw["files"].pop("tokenizer.json"), "files lacks tokenizer.json"),
         (lambda raw: raw["tokenizer"].update(end_of_text=10**6), "outside the vocabulary"),
-        (lambda raw: raw["architecture"].update(heads=3), "width 64 must be a multiple of heads 3"),
+        (lambda raw: raw["architecture"].update(heads=3), "heads 3 must be a multiple of kv_heads"),
+        (lambda raw: raw["architecture"].update(head_width=24), "a head has 24 channels"),
+        (lambda raw: raw["architecture"].update(windows=[8]), "a width for each of 4 layers"),
+        (lambda raw: raw["architecture"].update(rotary={"kind": "yarn"}), "yarn needs factor"),
+        (lambda raw: raw["exits"][0].update(shortlist="no.i32"), "one and the same shortlist"),
         (lambda raw: raw["architecture"].update(width=-1), "architecture.width: "),
         (lambda raw: raw["files"]["card.md"].update(sha256="x"), "files.card.md.sha256: "),
         (lambda raw: raw.update(codecs=["fp8"]), "codecs.0: Input should be 'fp32', "),

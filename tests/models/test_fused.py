@@ -1,14 +1,11 @@
 """Fused passes: what comes out is what each sequence gives alone."""
 
-import shutil
-
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updraft.errors import BundleError
 from updraft.models.cut import cut_at_attention
 from updraft.models.fused import Fused
 from updraft.models.runtime import RuntimeOptions
@@ -202,14 +199,16 @@ def test_the_shipped_model_gives_the_same_tokens_fused(bundle):
         assert_same(whole, sequence, own)
 
 
-def test_layers_with_attention_of_their_own_kind_are_refused(tiny_bundle, tmp_path):
-    path = shutil.copy(tiny_bundle.path("layers-2-4.onnx"), tmp_path)
-    graph = onnx.load(path)
+def test_layers_with_attention_of_their_own_kind_have_a_graph_of_their_own(tiny_bundle, tmp_path):
+    path = tmp_path / "layers-2-4.onnx"
+    graph = onnx.load(tiny_bundle.path(path.name))
     nodes = [node for node in graph.graph.node if node.op_type == "GroupQueryAttention"]
     nodes[1].attribute.append(onnx.helper.make_attribute("local_window_size", 8))
     onnx.save(graph, path)
-    with pytest.raises(BundleError, match="do not all have the same GroupQueryAttention"):
-        cut_at_attention(tmp_path / "layers-2-4.onnx")
+    cut = cut_at_attention(path)
+    assert [layer.kind for layer in cut.layers] == [0, 1]
+    assert len(cut.attentions) == 2
+    assert len(cut_at_attention(tiny_bundle.path(path.name)).attentions) == 1
 
 
 def test_the_pieces_are_valid_models_and_hold_each_weight_once(tiny_bundle):
