@@ -6,33 +6,37 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from updraft.cli.progress import show_stages
+from updraft.cli.progress import stages
 from updraft.cli.prompt_file import read_prompts
 from updraft.edge.request import GenerationRequest
 from updraft.errors import BundleError, RequestError
-from updraft.models.bundle import Bundle, open_bundle
+from updraft.models.bundle import Bundle, open_bundle, write_manifest
+from updraft.models.exits.confidences import fit_confidences
+from updraft.models.exits.passages import TEXTS, cut_prompts, read_text, text_digest
+from updraft.models.fidelity import first_token
 from updraft.models.guarantee import Calibrator, Terms, keep_guarantees, refuse_test_prompts
 from updraft.models.manifest import CodecName, Guarantee
 from updraft.models.risk import Trial
 from updraft.models.shipped import shipped_bundle
+from updraft.models.tokenizer import Tokenizer
 
 _TEST_PROMPTS = "prompts.jsonl"
+# Of prompts that are cut from a text, where the context is long enough.
+_PROMPT_TOKENS = 96
 
 
 def calibrate(
     prompts: Annotated[
-        Path, typer.Option(help='JSON lines, each with a "prompt"; none that is tested on.')
-    ],
+        Path | None, typer.Option(help='JSON lines, each with a "prompt"; none that is tested on.')
+    ] = None,
     folder: Annotated[
         Path | None, typer.Argument(help="Bundle folder; the shipped one by default.")
     ] = None,
@@ -44,6 +48,11 @@ def calibrate(
     wire: Annotated[str, typer.Option(help="Codec of the states.")] = "fp16",
     temperature: Annotated[float, typer.Option(help="0 takes the best token.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(help="Most new tokens per prompt.")] = 64,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(help="Plain text to cut prompts from, in place of --prompts; repeatable."),
+    ] = None,
+    sequences: Annotated[int, typer.Option(help="Prompts cut from --text at most.")] = 400,
     output: Annotated[
         Path | None, typer.Option(help="Write a calibrated copy; must not exist.")
     ] = None,
@@ -61,27 +70,69 @@ def calibrate(
     terms = Terms(cast("CodecName", wire), temperature, max_tokens)
     # What a request may ask for has one home.
     GenerationRequest("", "full", wire=terms.wire, temperature=temperature, max_tokens=max_tokens)
-    bundle = open_bundle(folder or shipped_bundle())
+    bundle = before = open_bundle(folder or shipped_bundle())
     _check_target(bundle, output)
-    texts = list(read_prompts(prompts))
-    if not texts:
-        raise RequestError(f"{prompts}: holds no prompt")
+    with stages() as report:
+        bundle, texts, digest = _read(bundle, prompts, text or [], terms, sequences, report)
     tests = bundle.path(_TEST_PROMPTS)
     refuse_test_prompts(texts, list(read_prompts(tests)) if tests.is_file() else [])
-    digest = hashlib.sha256(prompts.read_bytes()).hexdigest()
-    with _progress() as report:
+    with stages() as report:
         calibrator = Calibrator(bundle, texts, digest, terms, report)
         found = [calibrator.certify(value, delta) for value in accepted]
     guarantees = [guarantee for guarantee, _ in found]
     if output is not None:
         bundle = _copy(bundle, output)
-    keep_guarantees(bundle, guarantees)
+    if bundle.manifest.exits != before.manifest.exits:
+        # The manifest is read again: another calibration may have ended meanwhile.
+        current = open_bundle(bundle.folder).manifest
+        fitted = {"exits": bundle.manifest.exits}
+        write_manifest(bundle.folder, current.model_copy(update=fitted))
+    bundle = keep_guarantees(bundle, guarantees)
     if as_json:
         print(json.dumps(_to_json(bundle, found), indent=2))
         return
     for guarantee, trials in found:
         _show(guarantee, trials)
     print(f"{bundle.folder}: stored, {bundle.fingerprint}")
+
+
+def _read(
+    bundle: Bundle,
+    prompts: Path | None,
+    texts: Sequence[Path],
+    terms: Terms,
+    sequences: int,
+    report: Callable[[str, int, int], None],
+) -> tuple[Bundle, list[str], str]:
+    """Return the bundle with exits that have a confidence, the prompts, and their digest."""
+    if (prompts is None) == (not texts):
+        raise RequestError("give either --prompts FILE.jsonl or --text FILE to calibrate on")
+    if prompts is not None:
+        found = list(read_prompts(prompts))
+        if not found:
+            raise RequestError(f"{prompts}: holds no prompt")
+        return bundle, found, hashlib.sha256(prompts.read_bytes()).hexdigest()
+    if sequences < 1:
+        raise RequestError(f"sequences {sequences} is too small: at least 1 is needed")
+    contents = [read_text(path) for path in texts]
+    trained = str(bundle.manifest.provenance.get(TEXTS, "")).split()
+    for path, content in zip(texts, contents, strict=True):
+        if text_digest(content) in trained:
+            raise RequestError(
+                f"{path}: the exits of {bundle.manifest.name!r} were trained on this text, which "
+                "would praise them: give another"
+            )
+    room = bundle.manifest.architecture.context_length - terms.max_tokens
+    if room < 2:
+        raise RequestError(
+            f"max_tokens {terms.max_tokens} leaves no room for a prompt in a context of "
+            f"{bundle.manifest.architecture.context_length}"
+        )
+    # A prompt that is cut from a text may come back as some tokens more.
+    length = max(1, min(_PROMPT_TOKENS, room * 3 // 4))
+    cut, windows = cut_prompts(Tokenizer(bundle), contents, first_token(bundle), length, sequences)
+    digest = hashlib.sha256("\0".join(contents).encode()).hexdigest()
+    return fit_confidences(bundle, windows, report), cut, digest
 
 
 def describe(guarantee: Guarantee) -> str:
@@ -112,14 +163,7 @@ def _copy(bundle: Bundle, output: Path) -> Bundle:
         raise BundleError(f"{output}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
-    return open_bundle(output)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield show_stages(bars)
+    return Bundle(output, bundle.manifest)
 
 
 def _show(guarantee: Guarantee, trials: Sequence[Trial]) -> None:

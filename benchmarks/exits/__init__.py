@@ -1,0 +1,1 @@
+"""Measurements of exits trained afterwards, of shortlists, and of what quantization costs."""

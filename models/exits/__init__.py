@@ -1,0 +1,1 @@
+"""Exit heads for models that were trained without them."""
