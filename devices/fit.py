@@ -8,9 +8,9 @@ from updraft.devices.workload import Piece, Workload
 from updraft.errors import BundleError
 
 # Measured with the model's own memory taken off: a whole agent, and what one that runs takes on
-# while it loads: the runtime's libraries, its threads and the activations of a prompt.
-RUNTIME_BYTES = 128 << 20
-STARTED_BYTES = 48 << 20
+# while it loads: the runtime's libraries and its threads.
+RUNTIME_BYTES = 124 << 20
+STARTED_BYTES = 40 << 20
 _MB = 1e6
 
 
@@ -21,16 +21,18 @@ class Need:
     Attributes:
         weights: as the runtime holds them, not as files do.
         kv: keys, values and states of all contexts, filled to the last position.
-        runtime: what does not depend on the model.
+        runtime: the process without the model, and the activations of a prompt.
+        kept: contexts of texts that have ended.
     """
 
     weights: int
     kv: int
     runtime: int
+    kept: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.runtime
+        return self.weights + self.kv + self.runtime + self.kept
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Load:
         contexts_key: the setting that says how many contexts there are, if one does.
         kv_limit_mib: what the contexts may take together; None: no limit.
         kv_limit_key: the setting that says so.
+        kept_mib: for contexts of texts that have ended, which later texts may share.
+        kept_key: the setting that says so.
     """
 
     workload: Workload
@@ -55,6 +59,8 @@ class Load:
     contexts_key: str | None = None
     kv_limit_mib: int | None = None
     kv_limit_key: str | None = None
+    kept_mib: int = 0
+    kept_key: str | None = None
 
     @property
     def context_bytes(self) -> int:
@@ -63,7 +69,7 @@ class Load:
         kv_bytes = sum(piece.kv_bytes_per_position for piece in self._pieces)
         state_bytes = max(workload.state_bytes.values(), default=0)
         position = kv_bytes + int((len(self._pieces) + 1) * state_bytes)
-        return workload.context_length * position
+        return workload.context_length * position + workload.text_bytes
 
     @property
     def need(self) -> Need:
@@ -73,7 +79,8 @@ class Load:
         kv = self.contexts * self.context_bytes
         if self.kv_limit_mib is not None:
             kv = min(kv, max(self.kv_limit_mib << 20, self.context_bytes))
-        return Need(self.copies * layers + head, kv, self.runtime_bytes)
+        runtime = self.runtime_bytes + self.workload.chunk_bytes
+        return Need(self.copies * layers + head, kv, runtime, self.kept_mib << 20)
 
     @property
     def _pieces(self) -> list[Piece]:
@@ -109,18 +116,22 @@ def check(load: Load, free: int, free_is: str = "free") -> Need:
     need = load.need
     if need.total <= free:
         return need
+    kept = f", ended texts {_show(need.kept)}" if need.kept else ""
     texts = f"{_texts(load.contexts)} of {load.workload.context_length} positions"
     raise BundleError(
         f"bundle {load.workload.name!r} does not fit into memory: it needs {_show(need.total)} "
         f"(weights {_show(need.weights)}, {texts} {_show(need.kv)}, runtime "
-        f"{_show(need.runtime)}) and {_show(max(0, free))} are {free_is}; "
+        f"{_show(need.runtime)}{kept}) and {_show(max(0, free))} are {free_is}; "
         + _remedy(load, need, free)
     )
 
 
 def _remedy(load: Load, need: Need, free: int) -> str:
     """Say what would fit: fewer texts, else shorter ones, else other weights."""
-    left = free - need.weights - need.runtime
+    if load.kept_key is not None and need.total - need.kept <= free:
+        spare_mib = free - need.total + need.kept >> 20
+        return f"it fits with less for texts that ended: set {load.kept_key} = {spare_mib}"
+    left = free - need.weights - need.runtime - need.kept
     settings = []
     if (contexts := left // load.context_bytes) >= 1:
         if load.contexts_key is not None:
@@ -139,7 +150,7 @@ def _remedy(load: Load, need: Need, free: int) -> str:
             f"there is room for {_texts(least)} of at most {positions} positions: build the bundle "
             "with a shorter context, or free memory"
         )
-    most = max(0, free - need.runtime - load.context_bytes)
+    most = max(0, free - need.runtime - load.context_bytes - need.kept)
     return (
         f"beside one text there is room for weights of {_show(most)}: choose a smaller bundle, or "
         "free memory"

@@ -38,13 +38,15 @@ class Workload:
     """A model as a device feels it.
 
     Attributes:
-        precision: of the weights.
+        precision: of the numbers that are multiplied.
         partitions: bottom first.
         head: one look at an exit; every token takes at least one.
         exits: layers after which a token can be produced, the full depth last.
         split: layers done when the state crosses the wire.
         state_bytes: one position on the wire, by codec.
         context_length: positions that the KV cache holds at most.
+        chunk_bytes: what a chunk of a prompt takes while it is computed.
+        text_bytes: what one text takes beside what its positions do.
     """
 
     name: str
@@ -55,3 +57,5 @@ class Workload:
     split: int
     state_bytes: dict[str, float]
     context_length: int
+    chunk_bytes: int = 0
+    text_bytes: int = 0

@@ -52,7 +52,7 @@ def calibrate(
     subject = Subject(bundle, options)
     timings, curves = [], []
     for _ in range(rounds):
-        curves.append(measure_sizes(_SIZES, options.threads))
+        curves.append(measure_sizes(_SIZES, subject.threads))
         timings.append(subject.time())
     rates = [median(rate for _, rate in same) for same in zip(*curves, strict=True)]
     reads = tuple(zip(_SIZES, rates, strict=True))

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from updraft.config import Section
+from updraft.devices.cores import usable_cores
 from updraft.errors import BundleError, RuntimeMissing
+from updraft.models.onnx_weights import read_weights
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -22,16 +24,24 @@ _PROVIDERS: dict[ProviderName, list[str]] = {
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
 }
 
+# Below this, waking a second thread takes about as long as it saves (ADR 0035).
+_ONE_THREAD_BYTES = 8 << 20
+
 
 class RuntimeOptions(Section):
     """Where and how graphs are computed.
 
     Attributes:
-        threads: threads per forward pass; one is fastest for small models.
+        threads: threads per forward pass; 0: as many as pay, one for a small graph and one per
+            core for a large one.
     """
 
     provider: ProviderName = "cpu"
-    threads: int = Field(default=1, gt=0, le=1024)
+    threads: int = Field(default=0, ge=0, le=1024)
+
+    def threads_for(self, weight_bytes: int) -> int:
+        """Return how many threads compute a graph that reads so many bytes of weights."""
+        return self.threads or (1 if weight_bytes < _ONE_THREAD_BYTES else usable_cores())
 
 
 def load_session(
@@ -52,13 +62,20 @@ def load_session(
         raise RuntimeMissing(_missing_provider(options.provider, ort))
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
-    settings.intra_op_num_threads = options.threads
+    settings.intra_op_num_threads = options.threads_for(_weight_bytes(path))
     settings.inter_op_num_threads = 1
-    # A spinning pool per partition makes several partitions fight for the same cores.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # An arena per partition would keep what the longest prompt took, and is no faster (ADR 0035).
+    settings.enable_cpu_mem_arena = False
+    settings.enable_mem_pattern = False
+    # Threads of a partition that still looked for work after it would take the cores from the next.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     # Left on, int8 weights meet int8 activations with one scale per call: the same token then
     # gets other logits alone than in a group, and edge and cloud no longer agree (ADR 0003).
     settings.add_session_config_entry("session.disable_quant_qdq", "1")
+    if graph is not None:  # what was made of a file still names the weights beside that file
+        settings.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(path.parent)
+        )
     try:
         session = ort.InferenceSession(graph or str(path), settings, providers=wanted)
     except Exception as error:  # the runtime's own exceptions share no base class but this
@@ -69,6 +86,11 @@ def load_session(
             "not start: its libraries or the device are missing; run `updraft doctor`"
         )
     return session
+
+
+def threads_of(session: onnxruntime.InferenceSession) -> int:
+    """Return how many threads compute a loaded graph."""
+    return int(session.get_session_options().intra_op_num_threads)
 
 
 def as_value(array: NDArray[Any]) -> onnxruntime.OrtValue:
@@ -86,6 +108,13 @@ def import_onnxruntime() -> onnxruntime:
             "machine with CUDA (on a Jetson see docs/guides/install.md)"
         ) from error
     return onnxruntime
+
+
+def _weight_bytes(path: Path) -> int:
+    try:
+        return read_weights(path).read_bytes
+    except ValueError:
+        return 0  # the runtime says better than we what is wrong with it
 
 
 def _missing_provider(provider: ProviderName, ort: onnxruntime) -> str:

@@ -64,6 +64,9 @@ def middle(seen: Series[Timings]) -> Timings:
 class Subject:
     """A loaded bundle that is timed.
 
+    Attributes:
+        threads: that compute its largest graph.
+
     Raises:
         RuntimeMissing: ONNX Runtime or the asked provider is not there.
         BundleError: the runtime refuses a graph.
@@ -74,8 +77,9 @@ class Subject:
         self._width = bundle.manifest.architecture.width
         self._whole = Model.load(bundle, range(bundle.manifest.architecture.layers), options)
         self._parts = [Model(bundle, (p,), self._whole.heads) for p in self._whole.partitions]
+        self.threads = self._whole.threads
         # With one thread, a turn that another process takes does not count against the device.
-        self._clock: Callable[[], float] = thread_time if options.threads == 1 else perf_counter
+        self._clock: Callable[[], float] = thread_time if self.threads == 1 else perf_counter
 
     def time(self) -> Timings:
         """Time everything once; takes about half a second for the bundle that ships."""

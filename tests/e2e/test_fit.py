@@ -26,8 +26,9 @@ def test_an_agent_keeps_its_budget_of_memory(refusal, budget):
     said = refusal("edge", "serve", "--listen", "127.0.0.1:0", "--config", budget("60 MB"))
     assert re.search(
         r"bundle 'code' does not fit into memory: it needs \d+ MB \(weights \d+ MB, 4 texts of "
-        r"512 positions \d+ MB, runtime 50 MB\) and 0 MB are left of a budget of 60 MB; beside one "
-        r"text there is room for weights of 0 MB: choose a smaller bundle, or free memory",
+        r"512 positions \d+ MB, runtime \d+ MB, ended texts 67 MB\) and 0 MB are left "
+        r"of a budget of 60 MB; beside one text there is room for weights of 0 "
+        r"MB: choose a smaller bundle, or free memory",
         said,
     )
 
@@ -36,6 +37,13 @@ def test_a_single_prompt_keeps_the_budget_too(refusal, budget):
     said = refusal("generate", "--prompt", "import ", "--config", budget("60 MB"))
     assert "bundle 'code' does not fit into memory" in said
     assert "1 text of 512 positions" in said
+
+
+def test_an_agent_says_what_ended_texts_may_take(refusal, budget):
+    config = budget("1 GB")
+    config.write_text(config.read_text() + "[decoding]\nprefix_cache_mib = 100_000\n")
+    said = refusal("edge", "serve", "--listen", "127.0.0.1:0", "--config", config)
+    assert re.search(r"less for texts that ended: set decoding\.prefix_cache_mib = \d+$", said)
 
 
 def test_an_agent_says_how_many_texts_fit(refusal, budget, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from updraft.errors import BundleError
@@ -41,7 +42,7 @@ def test_weights_are_read_in_fp32_and_tables_by_row(any_bundle):
     for piece in [*workload.partitions, workload.head]:
         # Beside the matrices there are gains and a few constants, and no embedding.
         rest = piece.weight_bytes - 4 * piece.macs_per_position
-        assert 0 < rest < 4 * 3 * (shape.layers + 1) * shape.width
+        assert 0 <= rest < 4 * 3 * (shape.layers + 1) * shape.width
         assert piece.kept_bytes > 0
 
 
@@ -56,6 +57,68 @@ def test_how_weights_are_stored_does_not_change_what_is_read(
         assert own.weight_bytes == pytest.approx(other.weight_bytes, abs=64)
         assert own.macs_per_position == other.macs_per_position
         assert own.kept_bytes < other.kept_bytes
+
+
+@pytest.fixture(scope="module")
+def integer_bundle(tiny_plan, tiny_weights, tmp_path_factory):
+    """Return a function that writes the tiny bundle in integers which stay integers."""
+
+    def write(precision):
+        quantization = Quantization(weights=precision, block=16, activations="int8")
+        plan = vars(tiny_plan) | {"quantization": quantization}
+        folder = tmp_path_factory.mktemp(precision) / "tiny"
+        return write_bundle(folder, type(tiny_plan)(**plan), tiny_weights)
+
+    return write
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("int8", 8), ("int4", 4)])
+def test_integers_that_stay_are_read_as_they_are(integer_bundle, precision, bits):
+    bundle = integer_bundle(precision)
+    shape, workload = bundle.manifest.architecture, workload_of(bundle)
+    assert workload.precision == "int8"
+    first = 0
+    for piece in workload.partitions:
+        macs = (piece.last_layer - first) * layer_macs(shape)
+        assert piece.macs_per_position == macs
+        # A scale for 16 weights, and a sum beside it, in fp32 each; and the gains.
+        assert 0 <= piece.weight_bytes - macs * (bits / 8 + 8 / 16) < 4 * 4 * 2 * shape.width
+        first = piece.last_layer
+    assert workload.head.macs_per_position == shape.vocabulary_size * shape.width
+
+
+def mixture(folder, experts, active, width=32, inner=16):
+    """Write a graph that is one mixture of experts in int4, and return its path."""
+    onnx = pytest.importorskip("onnx")
+    sizes = {"fc1": (2 * inner, width), "fc2": (width, inner)}
+    constants = []
+    for name, (rows, columns) in sizes.items():
+        values = np.zeros((experts, rows, columns // 2), np.uint8)
+        scales = np.zeros((experts, rows), np.float32)
+        constants.append(onnx.numpy_helper.from_array(values, name))
+        constants.append(onnx.numpy_helper.from_array(scales, f"{name}_scales"))
+    node = onnx.helper.make_node(
+        "QMoE",
+        ["x", "scores", "fc1", "fc1_scales", "", "fc2", "fc2_scales"],
+        ["y"],
+        domain="com.microsoft",
+        k=active,
+        expert_weight_bits=4,
+    )
+    ports = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", width), ("scores", experts), ("y", width))
+    ]
+    graph = onnx.helper.make_graph([node], "mixture", ports[:2], ports[2:], constants)
+    onnx.save(onnx.helper.make_model(graph), folder / "mixture.onnx")
+    return folder / "mixture.onnx"
+
+
+def test_experts_that_a_token_does_not_pass_are_held_and_not_read(tmp_path):
+    two, all_ = (read_weights(mixture(tmp_path, 8, active)) for active in (2, 8))
+    assert two.macs == 2 * 3 * 16 * 32
+    assert two.read_bytes == all_.read_bytes // 4
+    assert two.read_bytes + two.idle_bytes == all_.read_bytes + all_.idle_bytes
 
 
 def test_caches_are_as_large_as_the_engines(any_bundle):
