@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from updraft.models.sampling import Sampling
-
 Logits = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 
@@ -52,19 +50,15 @@ def tuning_shift(tuned: Logits, untuned: Logits, weight: float) -> Logits:
     return np.float32(weight) * (tuned - untuned)
 
 
-def pick_among(
-    tokens: Tokens | None, logits: Logits, size: int, sampling: Sampling, position: int
-) -> int:
-    """Choose a token among some; each keeps the noise that it would have among all.
+def spread(tokens: Tokens | None, logits: Logits, size: int) -> Logits:
+    """Return the logits of some tokens in their places, those of all others at minus infinity.
 
     Args:
-        tokens: the candidates, or None for all of the vocabulary.
-        logits: of the candidates.
+        tokens: what the logits belong to; None: all of the vocabulary.
         size: of the vocabulary.
-        position: of the token in its text; keys the sampling.
     """
     if tokens is None:
-        return sampling.pick(logits, position)
-    masked = np.full(size, -np.inf, np.float32)
-    masked[tokens] = logits
-    return sampling.pick(masked, position)
+        return logits
+    whole = np.full(size, -np.inf, np.float32)
+    whole[tokens] = logits
+    return whole

@@ -26,6 +26,13 @@ class Inputs(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     INPUTS_STATES: _ClassVar[Inputs]
     INPUTS_TOKENS: _ClassVar[Inputs]
+
+class Feature(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEATURE_UNSPECIFIED: _ClassVar[Feature]
+    FEATURE_CONSTRAINT: _ClassVar[Feature]
+    FEATURE_TRUNCATION: _ClassVar[Feature]
+    FEATURE_LOG_PROBABILITIES: _ClassVar[Feature]
 PROTOCOL_UNSPECIFIED: Protocol
 PROTOCOL_V1: Protocol
 CODEC_UNSPECIFIED: Codec
@@ -37,26 +44,32 @@ CODEC_INT6: Codec
 CODEC_INT4: Codec
 INPUTS_STATES: Inputs
 INPUTS_TOKENS: Inputs
+FEATURE_UNSPECIFIED: Feature
+FEATURE_CONSTRAINT: Feature
+FEATURE_TRUNCATION: Feature
+FEATURE_LOG_PROBABILITIES: Feature
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("protocol", "fingerprint", "bundle_name", "sessions", "max_sessions", "statistics")
+    __slots__ = ("protocol", "fingerprint", "bundle_name", "sessions", "max_sessions", "statistics", "features")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_NAME_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     protocol: Protocol
     fingerprint: str
     bundle_name: str
     sessions: int
     max_sessions: int
     statistics: Statistics
-    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., bundle_name: _Optional[str] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[Feature]
+    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., bundle_name: _Optional[str] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ..., features: _Optional[_Iterable[_Union[Feature, str]]] = ...) -> None: ...
 
 class Statistics(_message.Message):
     __slots__ = ("passes", "pass_positions", "pass_sessions", "busy_s", "frames", "overhead_cpu_s", "spilled", "restored", "evicted", "memory_bytes", "peak_memory_bytes", "detached_sessions")
@@ -133,7 +146,7 @@ class UploadResponse(_message.Message):
     def __init__(self, received: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "fingerprint", "codec", "temperature", "seed", "inputs", "logits_above", "all_logits")
+    __slots__ = ("protocol", "fingerprint", "codec", "temperature", "seed", "inputs", "logits_above", "all_logits", "top_p", "top_k", "constraint", "log_probabilities")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +155,10 @@ class Open(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     LOGITS_ABOVE_FIELD_NUMBER: _ClassVar[int]
     ALL_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     protocol: Protocol
     fingerprint: str
     codec: Codec
@@ -150,7 +167,21 @@ class Open(_message.Message):
     inputs: Inputs
     logits_above: float
     all_logits: bool
-    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., codec: _Optional[_Union[Codec, str]] = ..., temperature: _Optional[float] = ..., seed: _Optional[int] = ..., inputs: _Optional[_Union[Inputs, str]] = ..., logits_above: _Optional[float] = ..., all_logits: _Optional[bool] = ...) -> None: ...
+    top_p: float
+    top_k: int
+    constraint: Constraint
+    log_probabilities: int
+    def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., fingerprint: _Optional[str] = ..., codec: _Optional[_Union[Codec, str]] = ..., temperature: _Optional[float] = ..., seed: _Optional[int] = ..., inputs: _Optional[_Union[Inputs, str]] = ..., logits_above: _Optional[float] = ..., all_logits: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., log_probabilities: _Optional[int] = ...) -> None: ...
+
+class Constraint(_message.Message):
+    __slots__ = ("kind", "text", "start")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    start: int
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., start: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("open", "session_id", "epoch", "length", "prefix_hash")
@@ -167,21 +198,23 @@ class Resume(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., session_id: _Optional[str] = ..., epoch: _Optional[int] = ..., length: _Optional[int] = ..., prefix_hash: _Optional[bytes] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "max_positions_per_frame", "credit", "resumed", "position")
+    __slots__ = ("session_id", "max_positions_per_frame", "credit", "resumed", "position", "features")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MAX_POSITIONS_PER_FRAME_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     max_positions_per_frame: int
     credit: int
     resumed: bool
     position: int
-    def __init__(self, session_id: _Optional[str] = ..., max_positions_per_frame: _Optional[int] = ..., credit: _Optional[int] = ..., resumed: _Optional[bool] = ..., position: _Optional[int] = ...) -> None: ...
+    features: _containers.RepeatedScalarFieldContainer[Feature]
+    def __init__(self, session_id: _Optional[str] = ..., max_positions_per_frame: _Optional[int] = ..., credit: _Optional[int] = ..., resumed: _Optional[bool] = ..., position: _Optional[int] = ..., features: _Optional[_Iterable[_Union[Feature, str]]] = ...) -> None: ...
 
 class States(_message.Message):
-    __slots__ = ("epoch", "position", "count", "payload", "drafts", "committed", "flush", "window_start", "if_replaced")
+    __slots__ = ("epoch", "position", "count", "payload", "drafts", "committed", "flush", "window_start", "if_replaced", "tokens")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +224,7 @@ class States(_message.Message):
     FLUSH_FIELD_NUMBER: _ClassVar[int]
     WINDOW_START_FIELD_NUMBER: _ClassVar[int]
     IF_REPLACED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     position: int
     count: int
@@ -200,7 +234,8 @@ class States(_message.Message):
     flush: bool
     window_start: int
     if_replaced: Replacement
-    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., drafts: _Optional[_Iterable[int]] = ..., committed: _Optional[_Iterable[bool]] = ..., flush: _Optional[bool] = ..., window_start: _Optional[int] = ..., if_replaced: _Optional[_Union[Replacement, _Mapping]] = ...) -> None: ...
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., drafts: _Optional[_Iterable[int]] = ..., committed: _Optional[_Iterable[bool]] = ..., flush: _Optional[bool] = ..., window_start: _Optional[int] = ..., if_replaced: _Optional[_Union[Replacement, _Mapping]] = ..., tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Replacement(_message.Message):
     __slots__ = ("position", "token")
@@ -233,23 +268,25 @@ class Close(_message.Message):
     def __init__(self) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("position", "token", "confidence", "computed_positions", "compute_s", "last")
+    __slots__ = ("position", "token", "confidence", "computed_positions", "compute_s", "last", "log_probabilities")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     COMPUTED_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     position: int
     token: int
     confidence: float
     computed_positions: int
     compute_s: float
     last: bool
-    def __init__(self, position: _Optional[int] = ..., token: _Optional[int] = ..., confidence: _Optional[float] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., last: _Optional[bool] = ...) -> None: ...
+    log_probabilities: LogProbabilities
+    def __init__(self, position: _Optional[int] = ..., token: _Optional[int] = ..., confidence: _Optional[float] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., last: _Optional[bool] = ..., log_probabilities: _Optional[_Union[LogProbabilities, _Mapping]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("epoch", "position", "tokens", "rejected", "confidences", "computed_positions", "compute_s", "logits")
+    __slots__ = ("epoch", "position", "tokens", "rejected", "confidences", "computed_positions", "compute_s", "logits", "log_probabilities")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -258,6 +295,7 @@ class Verdict(_message.Message):
     COMPUTED_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
     LOGITS_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     position: int
     tokens: _containers.RepeatedScalarFieldContainer[int]
@@ -266,7 +304,18 @@ class Verdict(_message.Message):
     computed_positions: int
     compute_s: float
     logits: _containers.RepeatedCompositeFieldContainer[Logits]
-    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., rejected: _Optional[bool] = ..., confidences: _Optional[_Iterable[float]] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., logits: _Optional[_Iterable[_Union[Logits, _Mapping]]] = ...) -> None: ...
+    log_probabilities: _containers.RepeatedCompositeFieldContainer[LogProbabilities]
+    def __init__(self, epoch: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[int]] = ..., rejected: _Optional[bool] = ..., confidences: _Optional[_Iterable[float]] = ..., computed_positions: _Optional[int] = ..., compute_s: _Optional[float] = ..., logits: _Optional[_Iterable[_Union[Logits, _Mapping]]] = ..., log_probabilities: _Optional[_Iterable[_Union[LogProbabilities, _Mapping]]] = ...) -> None: ...
+
+class LogProbabilities(_message.Message):
+    __slots__ = ("chosen", "tokens", "values")
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    chosen: float
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, chosen: _Optional[float] = ..., tokens: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Logits(_message.Message):
     __slots__ = ("tokens", "values")

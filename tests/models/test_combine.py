@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from updraft.models.combine import contrast, pick_among, plausible, tuning_shift
+from updraft.models.combine import contrast, plausible, spread, tuning_shift
 from updraft.models.sampling import Sampling
 
 SIZE = 12
@@ -72,8 +72,8 @@ def test_a_choice_among_some_is_the_choice_among_all_where_that_is_one_of_them(
     logits, share, sampling, position
 ):
     tokens = plausible(logits, share)
-    chosen = pick_among(tokens, logits[tokens], SIZE, sampling, position)
-    of_all = pick_among(None, logits, SIZE, sampling, position)
+    chosen = sampling.pick(spread(tokens, logits[tokens], SIZE), position)
+    of_all = sampling.pick(spread(None, logits, SIZE), position)
     assert chosen in tokens
     assert of_all == sampling.pick(logits, position)
     if of_all in tokens:
@@ -85,7 +85,8 @@ def test_draws_among_some_follow_their_softmax():
     tokens = np.array([1, 3])
     sampling = Sampling(0.7, 5)
     draws = 4000
-    drawn = [pick_among(tokens, logits[tokens], 4, sampling, i) for i in range(draws)]
+    chosen = spread(tokens, logits[tokens], 4)
+    drawn = [sampling.pick(chosen, i) for i in range(draws)]
     odds = np.exp(logits[tokens] / sampling.temperature)
     expected = draws * odds[0] / odds.sum()
     # Four standard deviations of the number of draws of the first.
