@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
+from updraft.models.tokenizer import Tokenizer
+
 _PROMPT = "import os\n\n\ndef main():\n    "
 _TOKENS = 12
 
@@ -111,8 +113,12 @@ def test_any_text_is_a_prompt(complete, prompt, stream):
     ("choices", "message"),
     [
         ({"prompt": ""}, "the prompt is empty"),
-        ({"prompt": ["a", "b"]}, "one prompt per request is served, 2 came"),
-        ({"prompt": [1, 2, 3]}, "prompt"),
+        ({"prompt": []}, "prompt: the list is empty"),
+        ({"prompt": ["a", ""]}, "the prompt is empty"),
+        ({"prompt": [[]]}, "give at least one token"),
+        ({"prompt": [1, 1 << 20]}, "token 1048576 lies outside 0 to "),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"prompt": ["a"] * 33, "n": 2}, "make 66 answers; at most 64"),
         ({"prompt": "word + " * 4000}, "shorten it by at least"),
         ({"prompt": "x" * (1 << 20) + "y"}, "at most 1048576 are taken"),
         ({"max_tokens": 0}, "max_tokens 0: at least 1 is needed"),
@@ -124,14 +130,23 @@ def test_any_text_is_a_prompt(complete, prompt, stream):
         ({"extra_body": {"updraft": {"theta": 2.1}}}, "theta 2.1 lies outside 0 to 2"),
         ({"extra_body": {"updraft": {"thet": 1}}}, "updraft.thet: Extra inputs"),
         ({"extra_body": {"top_k": 3}}, "top_k: Extra inputs are not permitted"),
-        ({"n": 2}, "n 2 is not supported"),
+        ({"n": 17}, "n 17 lies outside 1 to 16"),
+        ({"n": 0}, "n 0 lies outside 1 to 16"),
         ({"best_of": 3}, "best_of 3 is not supported"),
-        ({"echo": True}, "echo True is not supported"),
-        ({"logprobs": 1}, "logprobs 1 is not supported"),
-        ({"top_p": 0.9}, "top_p 0.9 is not supported"),
+        ({"echo": True, "logprobs": 1}, "echo: the prompt's logprobs are not supported"),
+        ({"logprobs": 6}, "logprobs 6 lies outside 0 to 5"),
+        ({"top_p": 1.5}, "top_p 1.5 lies outside"),
         ({"suffix": "end"}, "suffix 'end' is not supported"),
         ({"frequency_penalty": 1}, "frequency_penalty 1 is not supported"),
         ({"logit_bias": {"5": 1}}, "logit_bias {'5': 1} is not supported"),
+        (
+            {"extra_body": {"updraft": {"mode": "cloud", "max_uplink_bytes": 9}}},
+            "updraft.max_uplink_bytes: mode 'cloud' cannot keep it",
+        ),
+        (
+            {"extra_body": {"updraft": {"mode": "cloud", "privacy": "local-only"}}},
+            "updraft.privacy 'local-only': mode 'cloud' sends to the coordinator",
+        ),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -144,28 +159,37 @@ def test_what_cannot_be_served_is_refused_with_our_message(complete, choices, me
 
 def test_parameters_that_change_nothing_are_taken(complete):
     neutral = {"n": 1, "best_of": 1, "echo": False, "top_p": 1, "presence_penalty": 0, "user": "x"}
+    neutral["extra_body"] = {"store": True, "metadata": {"a": "b"}, "service_tier": "flex"}
     assert complete(**neutral).choices[0].text == complete().choices[0].text
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "status", "code", "message"),
     [
-        (b"", "EOF"),
-        (b"\xff\xfe", "Invalid JSON"),
-        (b"[1]", "Input should be an object"),
-        (b"{}", "prompt: Field required"),
-        (b'{"prompt": "\\ud800"}', "Invalid JSON"),
-        (b"[" * 100_000, "Invalid JSON"),
-        (b'{"prompt": "' + b"x" * (5 << 20) + b'"}', "larger than 4194304 bytes"),
+        (b"", 400, "request", "EOF"),
+        (b"\xff\xfe", 400, "request", "Invalid JSON"),
+        (b"[1]", 400, "request", "Input should be an object"),
+        (b"{}", 400, "request", "prompt: Field required"),
+        (b'{"prompt": "\\ud800"}', 400, "request", "Invalid JSON"),
+        (b"[" * 100_000, 400, "request", "Invalid JSON"),
+        (b'{"prompt": [' + b"-1," * 9_000 + b"0]}", 400, "request", "lies outside"),
+        (
+            b'{"prompt": "' + b"x" * (5 << 20) + b'"}',
+            413,
+            "too-large",
+            "larger than 4194304 bytes",
+        ),
     ],
+    ids=["empty", "no text", "list", "no fields", "surrogate", "deep", "tokens", "large"],
 )
-def test_a_body_that_is_no_request_is_refused(agent, complete, body, message):
+def test_a_body_that_is_no_request_is_refused(agent, complete, body, status, code, message):
     connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=60)
     connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
     response = connection.getresponse()
     error = json.loads(response.read())["error"]
     connection.close()
-    assert (response.status, error["code"]) == (400, "request")
+    assert (response.status, error["code"]) == (status, code)
+    assert error["type"] == "invalid_request_error"
     assert message in error["message"]
     assert complete().choices[0].text
 
@@ -191,3 +215,71 @@ def test_requests_at_the_same_time_get_what_each_gets_alone(complete):
     alone = [one(number) for number in range(12)]
     with ThreadPoolExecutor(4) as threads:  # as many as the agent runs at a time
         assert list(threads.map(one, range(12))) == alone
+
+
+def test_another_model_is_not_found(client, manifest):
+    with pytest.raises(
+        openai.NotFoundError, match="'gpt-9' is not served here; this agent serves 'code'"
+    ):
+        client.completions.create(model="gpt-9", prompt="x")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("org/gpt-9")
+    assert client.models.retrieve(manifest["name"]).id == manifest["name"]
+
+
+def test_each_prompt_gets_n_choices_and_counts_once(complete):
+    prompts = ["def main(", "import "]
+    alone = [complete(prompt, max_tokens=4) for prompt in prompts]
+    answer = complete(prompts, max_tokens=4, n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    expected = [one.choices[0].text for one in alone for _ in range(2)]
+    assert [choice.text for choice in answer.choices] == expected
+    assert answer.usage.prompt_tokens == sum(one.usage.prompt_tokens for one in alone)
+    assert answer.usage.completion_tokens == 2 * sum(o.usage.completion_tokens for o in alone)
+    streamed = [""] * 4
+    for chunk in complete(prompts, max_tokens=4, n=2, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    assert streamed == expected
+
+
+def test_choices_of_one_request_are_drawn_apart(complete):
+    choices = {"temperature": 1.0, "max_tokens": 16, "seed": 3}
+    several = complete(n=3, **choices).choices
+    assert len({choice.text for choice in several}) > 1
+    assert several[0].text == complete(**choices).choices[0].text
+
+
+def test_a_prompt_may_be_tokens_and_be_repeated(complete, bundle):
+    tokens = Tokenizer(bundle).encode(_PROMPT)
+    whole = complete().choices[0].text
+    assert complete(tokens).choices[0].text == whole
+    assert complete([tokens]).choices[0].text == whole
+    assert complete(echo=True).choices[0].text == _PROMPT + whole
+    chunks = complete(tokens, echo=True, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == _PROMPT + whole
+
+
+def test_what_an_answer_took_is_in_its_usage(complete):
+    usage = complete(extra_body={"updraft": {"mode": "cloud"}}).usage
+    own = usage.model_extra["updraft"]
+    assert own["mode"] == "cloud"
+    assert own["cloud_tokens"] > 0
+    assert own["uplink_bytes"] > 0
+    assert own["decisions"]["cloud"] == usage.completion_tokens
+    assert own["degraded"] is False
+
+
+def test_logprobs_are_those_of_the_best_tokens(complete):
+    answer = complete(logprobs=3, extra_body={"updraft": {"mode": "full"}})
+    logprobs = answer.choices[0].logprobs
+    text = answer.choices[0].text
+    assert "".join(logprobs.tokens) == text
+    assert [text[at:] for at in logprobs.text_offset] == [
+        "".join(logprobs.tokens[i:]) for i in range(len(logprobs.tokens))
+    ]
+    for token, logprob, top in zip(
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
+    ):
+        assert len(top) == 3
+        assert max(top, key=top.get) == token  # greedy
+        assert top[token] == logprob <= 0

@@ -29,6 +29,7 @@ def test_generations_above_the_limit_are_refused_until_there_is_room(
 ):
     limits = {
         "UPDRAFT_EDGE__API__MAX_GENERATIONS": "1",
+        "UPDRAFT_EDGE__API__QUEUE_LENGTH": "0",
         "UPDRAFT_EDGE__CLOUD__OPEN_TIMEOUT_S": "60",
         "UPDRAFT_EDGE__CLOUD__ANSWER_TIMEOUT_S": "60",
     }
@@ -43,7 +44,8 @@ def test_generations_above_the_limit_are_refused_until_there_is_room(
                 )
                 last = list(completion)[-1] if stream else completion
             except openai.RateLimitError as refused:
-                if refused.body["message"].startswith("1 generations are running, the limit"):
+                if refused.body["message"].startswith("1 requests are answered and 0 wait"):
+                    assert int(refused.response.headers["retry-after"]) > 0
                     return refused.code
                 raise
             finally:

@@ -105,6 +105,7 @@ def test_a_result_prints_as_documented():
         energy=ModelledMeter(active_power_w=10).begin().end(busy_s=0.25),
         degraded=True,
         unverified_from=1,
+        cached_tokens=128,
     )
     assert json.loads(json.dumps(result.to_json())) == {
         "mode": "threshold",
@@ -124,6 +125,7 @@ def test_a_result_prints_as_documented():
         },
         "bytes": {"up": 2048, "down": 40},
         "seconds": {"total": 0.5, "edge": 0.25, "cloud": 0.125, "comm": 0.125},
+        "cached_tokens": 128,
         "energy": {
             "joules": 2.5,
             "method": "modelled: 10 W above idle while the edge computes",

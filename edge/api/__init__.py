@@ -1,0 +1,1 @@
+"""The HTTP API of the agent, as OpenAI's clients know it: chats, completions, models."""
