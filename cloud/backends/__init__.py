@@ -1,0 +1,1 @@
+"""What answers whole requests for the coordinator, behind one interface: text up, text down."""
