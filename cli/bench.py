@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from updraft.errors import RuntimeMissing
+from updraft.errors import RequestError, RuntimeMissing
 from updraft.models.bundle import open_bundle
 from updraft.models.card import Table
 from updraft.models.shipped import shipped_bundle
@@ -144,6 +145,65 @@ def budgets(
         _print(results.tables(), console)
     written = [] if output is None else save(results, output)
     _end(console, written, output, [], results.faults)
+
+
+@app.command()
+def engine(
+    tier: Annotated[TierName, typer.Option(help="How much is measured.")] = TierName.default,
+    rivals_python: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Python that has other runtimes, as onnxruntime-genai, llama-cpp-python, "
+            "openvino-genai, ctranslate2, transformers; this one by default."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of every runtime; as many as there are cores by default.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps converted models for the next run; gigabytes."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for engine.md, engine.json and plots; none: nothing is written."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Decode beside onnxruntime-genai, llama.cpp, OpenVINO GenAI and others, on random weights.
+
+    The exit code is 1 when one model decodes otherwise cut than whole.
+    """
+    _require((*_EXTRA, "onnx", "torch"), "cpu,train,bench")
+    from updraft.benchmarks.engine.plan import TIERS
+    from updraft.benchmarks.engine.results import save, to_json
+    from updraft.benchmarks.engine.run import measure
+
+    if threads is not None and threads < 1:
+        raise RequestError(f"--threads {threads}: at least 1 is needed")
+    if rivals_python is not None and not rivals_python.is_file():
+        raise RequestError(f"--rivals-python {rivals_python}: there is no such file")
+    console = Console(stderr=True)
+    results = measure(
+        TIERS[tier.value],
+        work or Path(tempfile.gettempdir()) / "updraft-bench-engine",
+        rivals_python or Path(sys.executable),
+        threads or _usable_cores(),
+        console,
+    )
+    if as_json:
+        print(to_json(results))
+    else:
+        _print(results.tables(), console)
+    written = [] if output is None else save(results, output)
+    _end(console, written, output, results.left_out, results.faults)
+
+
+def _usable_cores() -> int:
+    """Return the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _require(modules: Sequence[str], extras: str) -> None:

@@ -1,0 +1,1 @@
+"""`updraft bench engine`: our decoding engine beside other runtimes, on the same weights."""
