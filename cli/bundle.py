@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
-from updraft.cli import calibrate
+from updraft.cli import bundle_import, calibrate, compare, train_exits
 from updraft.cli.options import AsJson
 from updraft.cli.progress import show_stages
 from updraft.errors import BundleError, RequestError, RuntimeMissing
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from updraft.models.recipes.train import Progress as StepProgress
 
 app = typer.Typer(help="Build, calibrate, inspect and verify bundles.", no_args_is_help=True)
+app.command("import")(bundle_import.import_bundle)
 app.command("calibrate")(calibrate.calibrate)
+app.command("compare")(compare.compare_bundles)
+app.command("train-exits")(train_exits.train_exits)
 
 Folder = Annotated[Path | None, typer.Argument(help="Bundle folder; the shipped one by default.")]
 
@@ -116,6 +119,8 @@ def inspect(folder: Folder = None, as_json: AsJson = False) -> None:
         measured = f"{profile.partition_ms[i]:.3f}" if profile else "not measured"
         layers = f"{entry.first + 1}-{entry.last}"
         table.add_row(entry.file, layers, f"{manifest.files[entry.file].bytes / 1e6:.2f}", measured)
+    for name in sorted(name for name in manifest.files if name.endswith(".data")):
+        table.add_row(name, "weights", f"{manifest.files[name].bytes / 1e6:.2f}", "")
     for head in sorted({exit_.head for exit_ in manifest.exits}):
         measured = f"{profile.head_ms:.3f}" if profile else "not measured"
         table.add_row(head, "head", f"{manifest.files[head].bytes / 1e6:.2f}", measured)

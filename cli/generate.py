@@ -130,13 +130,16 @@ def generate(
     budget = read_budget(settings)
     memory = None if budget is None else budget.limit("memory")
     top = None if chosen == "full" else checked.manifest.split
-    require_room(Load(workload_of(checked), 1, top), small, memory)
+    kept_mib = settings.decoding.prefix_cache_mib
+    kept_key = "decoding.prefix_cache_mib"
+    load = Load(workload_of(checked), 1, top, kept_mib=kept_mib, kept_key=kept_key)
+    require_room(load, small, memory)
     link = connect(settings.cloud, checked) if chosen in CLOUD_MODES else None
     try:
         provider, own_devices = settings.compute.provider, settings.catalog
         with closing(open_own_meter(settings.energy, provider, own_devices=own_devices)) as meter:
             whole = chosen == "full"
-            engine = Engine(checked, settings.compute, meter, link, whole_model=whole, tuned=small)
+            engine = Engine(checked, settings.compute, meter, link, whole, small, kept_mib << 20)
             with governed(engine, settings, budget) as governor:
                 for request in requests:
                     _complete(engine, request, as_json, governor, own_mode=mode is not None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from updraft.cloud.backends.config import BackendSettings
 from updraft.cloud.fleet.config import FleetLimits
 from updraft.config import Section
 from updraft.config.endpoint import TlsFiles
@@ -69,6 +70,7 @@ class CloudConfig(Section):
     drain_s: float = Field(default=5, ge=0)
     sessions: SessionLimits = SessionLimits()
     passes: PassLimits = PassLimits()
+    backend: BackendSettings = BackendSettings()
     fleet: FleetLimits = FleetLimits()
     compute: RuntimeOptions = RuntimeOptions()
     tls: TlsFiles | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from updraft.models.codecs import WireCodec
+from updraft.models.constraint import Constraint
 from updraft.models.manifest import Architecture, Manifest
 from updraft.models.sampling import Sampling
 from updraft.models.sequence import Model, Sequence
@@ -19,12 +20,17 @@ class Terms:
         tokens: inputs are token ids and all layers run here; else they are states.
         logits_above: verdicts bring the logits of tokens at least this probable, as a share of
             the best token's probability, and judge nothing; 0: all logits; None: they judge.
+        constraint: what the completion must be, which begins at `start` of the text.
+        log_probabilities: so many come with each token, its own apart; None: none do.
     """
 
     sampling: Sampling
     codec: WireCodec
     tokens: bool = False
     logits_above: float | None = None
+    constraint: Constraint | None = None
+    start: int = 0
+    log_probabilities: int | None = None
 
 
 @dataclass(frozen=True)

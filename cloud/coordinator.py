@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from updraft.cloud.backends.opening import open_backend
 from updraft.cloud.config import CloudConfig
+from updraft.cloud.escalation import EscalationService
 from updraft.cloud.fleet.opening import open_fleet
 from updraft.cloud.intake import Intake
 from updraft.cloud.service import MAX_UNOPENED, CollaborationService
@@ -15,9 +19,10 @@ from updraft.errors import RuntimeMissing
 from updraft.models.sequence import Model
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
-from updraft.proto.v1 import fleet_pb2, fleet_pb2_grpc
+from updraft.proto.v1 import escalation_pb2, escalation_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Collaboration"].full_name
+_ESCALATION = escalation_pb2.DESCRIPTOR.services_by_name["Escalation"].full_name
 _FLEET = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
 _MAX_FRAME_BYTES = 4 << 20
 
@@ -28,10 +33,13 @@ class Coordinator:
     def __init__(self, config: CloudConfig, model: Model) -> None:
         self._config = config
         self._service = CollaborationService(model, config)
+        backend = open_backend(config.backend, model.bundle, self._service.desk)
+        self._escalation = EscalationService(backend, config.backend)
         fleet = config.fleet
         self._fleet = open_fleet(fleet, model.bundle) if fleet.enabled else None
         self._health = health.aio.HealthServicer()
         most_calls = 2 * (config.sessions.max_sessions + MAX_UNOPENED) + 16
+        most_calls += 2 * self._escalation.most_calls
         if self._fleet is not None:
             # The others are told why they are refused.
             most_calls += 2 * (fleet.max_nodes + fleet.max_answers)
@@ -55,7 +63,8 @@ class Coordinator:
             interceptors=[Intake()],
         )
         rpc.add_CollaborationServicer_to_server(self._service, self._server)
-        self._names = [_SERVICE]
+        escalation_pb2_grpc.add_EscalationServicer_to_server(self._escalation, self._server)
+        self._names = [_SERVICE, _ESCALATION]
         if self._fleet is not None:
             fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, self._server)
             self._names.append(_FLEET)
@@ -88,6 +97,7 @@ class Coordinator:
             ) from error
         await self._server.start()
         self._service.start()
+        self._escalation.start()
         if self._fleet is not None:
             self._fleet.start()
         for name in ("", *self._names):
@@ -97,7 +107,9 @@ class Coordinator:
     async def stop(self) -> None:
         """Refuse new sessions, give running ones `drain_s` to finish, and end."""
         await self._health.enter_graceful_shutdown()
+        ending = [self._escalation.close(self._config.drain_s)]
         if self._fleet is not None:
-            await self._fleet.close(self._config.drain_s)
+            ending.append(self._fleet.close(self._config.drain_s))
+        await asyncio.gather(*ending)
         await self._server.stop(self._config.drain_s)
         self._service.close()

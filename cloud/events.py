@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from updraft.errors import UpdraftError
+from updraft.models.logprobs import LogProbabilities
 
 
 class Query(NamedTuple):
@@ -25,11 +26,18 @@ class Logits(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """What the whole model says after one input; `logits` where the session asked for them."""
+    """What the whole model says after one input; `logits` where the session asked for them.
+
+    Attributes:
+        logprobs: likewise.
+        is_last: the constraint lets nothing follow it but the end.
+    """
 
     token: int
     confidence: float
     logits: Logits | None
+    logprobs: LogProbabilities | None = None
+    is_last: bool = False
 
 
 class Cost(NamedTuple):

@@ -24,6 +24,7 @@ class Frame:
     drafts: Sequence[int]
     committed: Sequence[bool]
     flush: bool
+    tokens: Sequence[int] = ()
 
 
 class Foreseen:

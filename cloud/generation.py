@@ -39,14 +39,14 @@ class Generation:
             raise RequestError("a generation needs at least one token, all within the vocabulary")
         self._length = len(tokens)
         self._end = len(tokens) + max_tokens
-        self._end_of_text = manifest.tokenizer.end_of_text
+        self._ends = manifest.tokenizer.ends
         self._limit = shape.context_length
 
-    def append(self, token: int) -> bool:
-        """Take the next token; returns whether the window has moved."""
+    def append(self, token: int, is_last: bool = False) -> bool:
+        """Take the next token, after which nothing may follow; returns whether the window moved."""
         self.window.append(token)
         self._length += 1
-        self.done = token == self._end_of_text or self._length == self._end
+        self.done = is_last or token in self._ends or self._length == self._end
         moved = window_start(self._length, self._limit) - self.start
         del self.window[:moved]
         self.start += moved

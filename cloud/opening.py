@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from updraft.cloud.context import Terms
 from updraft.errors import ProtocolError, RequestError
 from updraft.models.bundle import Bundle
 from updraft.models.codecs import wire_codec
-from updraft.models.sampling import Sampling
+from updraft.models.constraint import Constraint, ConstraintKind
+from updraft.models.logprobs import MOST_LOG_PROBABILITIES
+from updraft.models.sampling import LARGEST_TOP_K, Sampling
 from updraft.proto.v1 import collaboration_pb2 as pb
+
+# What a client may ask for that coordinators before this did not know.
+FEATURES = (
+    pb.FEATURE_CONSTRAINT,
+    pb.FEATURE_TRUNCATION,
+    pb.FEATURE_LOG_PROBABILITIES,
+)
 
 
 class Opening:
@@ -48,5 +59,39 @@ class Opening:
         if not 0 <= frame.logits_above <= 1:
             raise RequestError(f"logits_above {frame.logits_above} lies outside 0 to 1")
         above = 0.0 if frame.all_logits else frame.logits_above or None
-        sampling = Sampling(frame.temperature, frame.seed)
-        return Terms(sampling, codec, frame.inputs == pb.INPUTS_TOKENS, above)
+        return Terms(
+            _sampling(frame),
+            codec,
+            frame.inputs == pb.INPUTS_TOKENS,
+            above,
+            _constraint(frame),
+            frame.constraint.start,
+            _log_probabilities(frame),
+        )
+
+
+def _sampling(frame: pb.Open) -> Sampling:
+    top_p = frame.top_p if frame.HasField("top_p") else 1.0
+    top_k = frame.top_k if frame.HasField("top_k") else None
+    if not 0 <= top_p <= 1:
+        raise RequestError(f"top_p {top_p} lies outside 0 to 1")
+    if top_k is not None and not 1 <= top_k <= LARGEST_TOP_K:
+        raise RequestError(f"top_k {top_k} lies outside 1 to {LARGEST_TOP_K}")
+    return Sampling(frame.temperature, frame.seed, top_p, top_k)
+
+
+def _constraint(frame: pb.Open) -> Constraint | None:
+    if not frame.HasField("constraint"):
+        return None
+    return Constraint(cast("ConstraintKind", frame.constraint.kind), frame.constraint.text)
+
+
+def _log_probabilities(frame: pb.Open) -> int | None:
+    if not frame.HasField("log_probabilities"):
+        return None
+    if frame.log_probabilities > MOST_LOG_PROBABILITIES:
+        raise RequestError(
+            f"log_probabilities {frame.log_probabilities}: at most {MOST_LOG_PROBABILITIES} are "
+            "told"
+        )
+    return frame.log_probabilities

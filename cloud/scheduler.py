@@ -16,7 +16,7 @@ from updraft.cloud.forward import Forward, Outcome
 from updraft.cloud.inputs import DamagedInputs
 from updraft.cloud.session import Session, Work
 from updraft.cloud.store import Store
-from updraft.errors import LinkBusy, UpdraftError
+from updraft.errors import LinkBusy, RequestError, UpdraftError
 
 _log = logging.getLogger(__name__)
 
@@ -178,8 +178,14 @@ class Scheduler:
             self._settle(work, picks, weight * share_s)
         self.wake()
 
-    def _settle(self, work: Work, picks: dict[Query, Pick], compute_s: float) -> None:
+    def _settle(
+        self, work: Work, picks: dict[Query, Pick] | RequestError, compute_s: float
+    ) -> None:
         session = work.session
+        if isinstance(picks, RequestError):
+            session.fail_pass(picks)
+            self._after(session)
+            return
         try:
             for event in session.settle(work, picks, compute_s):
                 if session.outlet is not None:
@@ -191,7 +197,7 @@ class Scheduler:
 
     def _after(self, session: Session) -> None:
         if self._store.find(session.id) is not session:
-            session.lose()
+            session.close()
         elif session.is_ready and session not in self._queued:
             self._enqueue(session)
         self._store.charge(session)

@@ -16,7 +16,7 @@ from updraft.cloud.desk import Desk
 from updraft.cloud.housekeeping import Housekeeper
 from updraft.cloud.inputs import most_bytes
 from updraft.cloud.intake import NO_FRAME
-from updraft.cloud.opening import Opening
+from updraft.cloud.opening import FEATURES, Opening
 from updraft.cloud.scheduler import Scheduler
 from updraft.cloud.session import Session
 from updraft.cloud.status import abort
@@ -64,6 +64,11 @@ class CollaborationService(rpc.CollaborationServicer):
         self._desk = Desk(self._layers, config, self._streams, self.store, self._scheduler)
         self._started_cpu_s = 0.0
 
+    @property
+    def desk(self) -> Desk:
+        """Where sessions begin, those of this process too."""
+        return self._desk
+
     def start(self) -> None:
         """Begin to look after time; call on the event loop."""
         self._started_cpu_s = process_time()
@@ -88,6 +93,7 @@ class CollaborationService(rpc.CollaborationServicer):
             sessions=self.store.attached,
             max_sessions=self.store.max_sessions,
             statistics=self._statistics(),
+            features=FEATURES,
         )
 
     async def Collaborate(  # noqa: N802
@@ -147,10 +153,10 @@ class CollaborationService(rpc.CollaborationServicer):
             raise asyncio.CancelledError("the client is gone") from error
         kind = None if first is None else first.WhichOneof("frame")
         if kind == "open":
-            session = self._desk.open(stream, self._opening.terms(first.open))
+            session = await self._desk.open(stream, self._opening.terms(first.open))
         elif kind == "resume":
             terms = self._opening.terms(first.resume.open)
-            session = self._desk.resume(stream, terms, first.resume)
+            session = await self._desk.resume(stream, terms, first.resume)
         else:
             raise ProtocolError("the first frame of a session must be Open or Resume")
         while (frame := await _read(context)) is not None:

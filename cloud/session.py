@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from updraft.cloud.completion import Completion, check_tokens
 from updraft.cloud.context import Context, Layers, Terms
 from updraft.cloud.drafts import Drafts, check_drafts
 from updraft.cloud.events import Cost, Event, NeedFrom, Outlet, Pick, Query, Token, Verdict
@@ -18,6 +19,8 @@ from updraft.cloud.foreseen import Foreseen, Frame, Replacement
 from updraft.cloud.generation import Generation
 from updraft.cloud.inputs import Inputs, Rows, decode_tokens, frame_bytes, most_bytes
 from updraft.errors import ProtocolError, UpdraftError
+from updraft.models.constraint import GRAMMAR_BYTES, ConstraintMatcher
+from updraft.models.sampling import Mask
 
 # Asks that may wait in one session; a client waits for each answer.
 _MAX_ASKS = 64
@@ -32,13 +35,47 @@ _ROW_OF_TOKENS = 8
 
 
 class Work(NamedTuple):
-    """A session's part in a pass: inputs `start` to `stop` run, then the queries are answered."""
+    """A session's part in a pass: inputs `start` to `stop` run, then the queries are answered.
+
+    Attributes:
+        queries: by row.
+        completion: tokens of the completion up to the last query, where there is a constraint;
+            the first of them is the input in row `first`, which may lie before the window.
+        generates: the picks are the text.
+    """
 
     session: Session
     context: Context
     start: int
     stop: int
     queries: list[Query]
+    completion: list[int] | None = None
+    first: int = 0
+    generates: bool = False
+
+    def mask_after(self, row: int) -> Mask | None:
+        """Return the tokens that may follow an input; None: all.
+
+        Raises:
+            RequestError: the constraint cannot be followed so far.
+        """
+        matcher = self.session.matcher
+        if matcher is None or self.completion is None:
+            return None
+        matcher.follow(self.completion[: max(0, row + 1 - self.first)])
+        return matcher.mask()
+
+    def ends_with(self, token: int) -> bool:
+        """Whether nothing may follow a token that was picked by the last mask.
+
+        Raises:
+            RequestError: the constraint cannot be followed so far.
+        """
+        matcher = self.session.matcher
+        if matcher is None or not self.generates:
+            return False
+        matcher.accept(token)
+        return matcher.is_over
 
 
 class _Ask(NamedTuple):
@@ -59,15 +96,23 @@ class Session:
         waiting_since: when it began to wait for memory, by the monotonic clock.
         detached_since: when it lost its stream.
         uploads: `Upload` streams that are feeding it.
+        matcher: follows the completion through the constraint; used by passes alone.
     """
 
     def __init__(
-        self, session_id: str, layers: Layers, terms: Terms, eager: int, epoch: int = 0
+        self,
+        session_id: str,
+        layers: Layers,
+        terms: Terms,
+        eager: int,
+        epoch: int = 0,
+        matcher: ConstraintMatcher | None = None,
     ) -> None:
         """Start a session.
 
         Args:
             eager: so many inputs of a prompt are computed before anybody asks.
+            matcher: of the constraint in the terms.
         """
         self.id = session_id
         self.terms = terms
@@ -81,6 +126,8 @@ class Session:
         self.waiting_since: float | None = None
         self.detached_since: float | None = None
         self.uploads = 0
+        self.matcher = matcher
+        self._completion = Completion(terms.start)
         self._layers = layers
         self._eager = eager
         self._tokens = terms.tokens
@@ -113,6 +160,7 @@ class Session:
         flush: bool = False,
         window_start: int = 0,
         if_replaced: Replacement | None = None,
+        tokens: Sequence[int] = (),
     ) -> NeedFrom | None:
         """Take inputs, and drafts that follow the last of them; see `States` in the wire.
 
@@ -128,10 +176,13 @@ class Session:
             return None
         self._check_epoch(epoch)
         check_drafts(count, drafts, committed, self._layers.shape.vocabulary_size)
+        self._check_tokens(window_start, position, count, tokens)
         if if_replaced is not None and (epoch, if_replaced) != (self.epoch, self._replaced):
             if epoch == self.epoch + 1 and window_start == self._window:
                 self.inputs.check(position, count, payload)
-                frame = Frame(position, count, payload, list(drafts), list(committed), flush)
+                frame = Frame(
+                    position, count, payload, list(drafts), list(committed), flush, list(tokens)
+                )
                 self._foreseen.keep(if_replaced, frame)
             return None
         if epoch > self.epoch:
@@ -139,7 +190,8 @@ class Session:
         if window_start != self._window:
             self._window = window_start
             self._truncate(0)
-        self._append(Frame(position, count, payload, drafts, committed, flush))
+            self._completion.clear()
+        self._append(Frame(position, count, payload, drafts, committed, flush, tokens))
         return self._ask_again()
 
     def ask(self, epoch: int, length: int, position: int) -> NeedFrom | None:
@@ -173,6 +225,8 @@ class Session:
             raise ProtocolError("frame 'generate' does not belong in a session in use")
         self._generation = Generation(self._layers.manifest, tokens, max_tokens)
         self._tokens = True
+        if self.matcher is not None:
+            self._completion.put(len(tokens), tokens[self.terms.start :])
         self._put_window()
 
     def resume(self, epoch: int, length: int, prefix_hash: bytes) -> bool:
@@ -220,6 +274,8 @@ class Session:
             inputs += frame_bytes(frame.count, len(frame.payload), self._row_bytes)
         if self._generation is not None:  # grows by itself: all of it is taken at once
             inputs = most_bytes(self._layers.shape.context_length, _ROW_OF_TOKENS)
+        inputs += self._completion.held_bytes
+        inputs += 0 if self.matcher is None else GRAMMAR_BYTES
         return inputs + (0 if self.context is None else self.context.held_bytes)
 
     @property
@@ -231,7 +287,7 @@ class Session:
     @property
     def is_unused(self) -> bool:
         """Whether nothing is lost with it."""
-        return not (self.held_bytes or self.waits)
+        return not (self.inputs.held_bytes or self.context is not None or self.waits)
 
     @property
     def can_be_lost(self) -> bool:
@@ -297,7 +353,13 @@ class Session:
             self.context.bottom.append(self.inputs.rows(start, stop))
             self.inputs.release(stop)
         self.in_pass, self._sound = True, stop
-        return Work(self, self.context, start, stop, self._queries(stop))
+        queries = self._queries(stop)
+        if self.matcher is None:
+            return Work(self, self.context, start, stop, queries)
+        last = self._window + (queries[-1].row + 1 if queries else 0)
+        completion = self._completion.before(last) if queries else []
+        first = self.terms.start - self._window
+        return Work(self, self.context, start, stop, queries, completion, first, self.generates)
 
     def settle(self, work: Work, picks: Mapping[Query, Pick], compute_s: float) -> list[Event]:
         """Take the outcome of a pass; returns the answers."""
@@ -330,9 +392,15 @@ class Session:
         """Give everything back; the client is asked for the inputs when it next says something."""
         self.spill()
         self.inputs.truncate(0)
+        self._completion.clear()
         self._foreseen.clear()
         self._generation = None  # one is not resumed, and holds its memory to its end
         self._lost = True
+
+    def close(self) -> None:
+        """Give everything back for good."""
+        self.lose()
+        self.matcher = None
 
     def _answer_asks(self, picks: Mapping[Query, Pick]) -> list[Event]:
         events: list[Event] = []
@@ -372,6 +440,8 @@ class Session:
     def _append(self, frame: Frame) -> None:
         self.inputs.put(frame.position, frame.count, frame.payload)
         stop = frame.position + frame.count
+        if self.matcher is not None:
+            self._completion.put(self._window + stop, self._tokens_of(frame))
         self._drafts.put(stop - len(frame.drafts), frame.drafts, frame.committed)
         if frame.flush:
             self._drafts.flush(stop)
@@ -381,7 +451,9 @@ class Session:
         if generation.done or query not in picks:
             return []
         pick = picks[query]
-        moved = generation.append(pick.token)
+        moved = generation.append(pick.token, pick.is_last)
+        if self.matcher is not None:
+            self._completion.put(query.position + 1, [pick.token])
         if moved:
             self._put_window()
         elif not generation.done:
@@ -413,7 +485,7 @@ class Session:
         queries.update(map(self._query_after, self._drafts.due()))
         if self._generates_on:
             queries.add(self._query_after(self.inputs.length - 1))
-        return [query for query in queries if query.row < stop]
+        return sorted(query for query in queries if query.row < stop)
 
     @property
     def _generates_on(self) -> bool:
@@ -430,6 +502,8 @@ class Session:
 
     def _truncate(self, length: int) -> None:
         self.inputs.truncate(length)
+        if self.matcher is not None and self._generation is None:
+            self._completion.truncate(self._window + length)
         self.computed = min(self.computed, length)
         self._sound = min(self._sound, length)
         self._drafts.truncate(length)
@@ -448,6 +522,23 @@ class Session:
     def _check_epoch(self, epoch: int) -> None:
         if epoch > _LAST_EPOCH:
             raise ProtocolError(f"epoch {epoch} came, {_LAST_EPOCH} is the last: open a session")
+
+    def _check_tokens(
+        self, window_start: int, position: int, count: int, tokens: Sequence[int]
+    ) -> None:
+        expected = 0
+        if self.terms.constraint is not None:
+            named = self.terms.tokens
+            expected = self._completion.expected(window_start, position, count, named)
+        check_tokens(tokens, expected, self._layers.shape.vocabulary_size)
+
+    def _tokens_of(self, frame: Frame) -> Sequence[int]:
+        """Return the tokens of the completion that a frame brings, up to its last input."""
+        if not self.terms.tokens:
+            return frame.tokens
+        skip = max(0, self.terms.start - self._window - frame.position)
+        own = np.frombuffer(frame.payload, "<u4")[skip:]
+        return [*frame.tokens, *own.tolist()]
 
     def _decode(self, payload: bytes, count: int) -> Rows:
         shape = self._layers.shape

@@ -16,9 +16,16 @@ _ABORT_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-async def abort(context: grpc.aio.ServicerContext, error: UpdraftError) -> None:
-    """End a call with a status; a client that does not read it is not waited for."""
-    _log.info("a stream was refused or ended: %s: %s", error.code, error)
+async def abort(
+    context: grpc.aio.ServicerContext, error: UpdraftError, *, private: bool = False
+) -> None:
+    """End a call with a status; a client that does not read it is not waited for.
+
+    Args:
+        private: the message may quote what the client asked, so it is not logged.
+    """
+    said = error.code if private else f"{error.code}: {error}"
+    _log.info("a stream was refused or ended: %s", said)
     status = grpc.StatusCode[status_of(error).grpc]
     abort = asyncio.ensure_future(context.abort(status, f"{error.code}: {error}"))
     # It fails where the client is gone, and nobody may be waiting for it any more by then.

@@ -80,7 +80,7 @@ class Store:
         """Forget a session; what a pass still reads is given back after the pass."""
         session.outlet = None
         if self._sessions.pop(session.id, None) is not None and not session.in_pass:
-            session.lose()
+            session.close()
             self.charge(session)
 
     def charge(self, session: Session) -> None:

@@ -14,6 +14,7 @@ import grpc
 from updraft.cloud.events import Event, Evicted, Logits, NeedFrom, Token, Verdict
 from updraft.cloud.session import Session
 from updraft.errors import LinkTimeout, ProtocolError, UpdraftError
+from updraft.models.logprobs import LogProbabilities
 from updraft.proto.v1 import collaboration_pb2 as pb
 
 # Answers that wait for a client to read them: from the first number on a generation pauses,
@@ -155,6 +156,11 @@ def _response(event: Event) -> pb.CollaborateResponse:
                 computed_positions=event.cost.computed_positions,
                 compute_s=event.cost.compute_s,
                 logits=[_logits(pick.logits) for pick in event.picks if pick.logits is not None],
+                log_probabilities=[
+                    _log_probabilities(pick.logprobs)
+                    for pick in event.picks
+                    if pick.logprobs is not None
+                ],
             )
         )
     if isinstance(event, Token):
@@ -166,6 +172,9 @@ def _response(event: Event) -> pb.CollaborateResponse:
                 computed_positions=event.cost.computed_positions,
                 compute_s=event.cost.compute_s,
                 last=event.last,
+                log_probabilities=None
+                if event.pick.logprobs is None
+                else _log_probabilities(event.pick.logprobs),
             )
         )
     if isinstance(event, NeedFrom):
@@ -173,6 +182,14 @@ def _response(event: Event) -> pb.CollaborateResponse:
         return pb.CollaborateResponse(need_from=need)
     assert isinstance(event, Evicted), "there is no other event"
     return pb.CollaborateResponse(evicted=pb.Evicted())
+
+
+def _log_probabilities(logprobs: LogProbabilities) -> pb.LogProbabilities:
+    return pb.LogProbabilities(
+        chosen=logprobs.chosen,
+        tokens=[token for token, _ in logprobs.top],
+        values=[value for _, value in logprobs.top],
+    )
 
 
 def _logits(logits: Logits) -> pb.Logits:

@@ -9,7 +9,7 @@ import uvicorn
 
 from updraft.config.endpoint import Endpoint, parse_endpoint, require_tls
 from updraft.devices.fit import Load
-from updraft.edge.api import Api
+from updraft.edge.api.server import Api
 from updraft.edge.config import Cloud, EdgeConfig
 from updraft.edge.engine import Engine
 from updraft.edge.governor import Governor
@@ -23,6 +23,7 @@ from updraft.models.room import require_room
 from updraft.models.workload import workload_of
 
 _DRAIN_S = 5
+_MOST_CONNECTIONS = 1024
 
 
 def connect(cloud: Cloud, bundle: Bundle) -> CloudLink | None:
@@ -35,7 +36,11 @@ def connect(cloud: Cloud, bundle: Bundle) -> CloudLink | None:
         return None
     endpoint = parse_endpoint(cloud.address)
     require_tls(endpoint, cloud.tls)
-    deadlines = Deadlines(open_s=cloud.open_timeout_s, answer_s=cloud.answer_timeout_s)
+    deadlines = Deadlines(
+        open_s=cloud.open_timeout_s,
+        answer_s=cloud.answer_timeout_s,
+        text_s=cloud.text_timeout_s,
+    )
     tls = cloud.tls.read() if cloud.tls else None
     return CloudLink(endpoint, bundle.fingerprint, tls, deadlines)
 
@@ -92,7 +97,14 @@ class Agent:
         if self._fleet is not None:
             contexts += self._config.node.concurrency
         top = None if self._whole else bundle.manifest.split
-        load = Load(workload_of(bundle), contexts, top, contexts_key="api.max_generations")
+        load = Load(
+            workload_of(bundle),
+            contexts,
+            top,
+            contexts_key="api.max_generations",
+            kept_mib=self._config.decoding.prefix_cache_mib,
+            kept_key="decoding.prefix_cache_mib",
+        )
         memory = None if self._budget is None else self._budget.limit("memory")
         require_room(load, tuned, memory)
 
@@ -107,7 +119,8 @@ class Agent:
         try:
             opened = open_own_meter(config.energy, compute.provider, own_devices=config.catalog)
             with closing(opened) as meter:
-                engine = Engine(bundle, compute, meter, link, self._whole, tuned)
+                kept_bytes = config.decoding.prefix_cache_mib << 20
+                engine = Engine(bundle, compute, meter, link, self._whole, tuned, kept_bytes)
                 with governed(engine, config, self._budget) as governor:
                     self._run(engine, governor)
         finally:
@@ -115,14 +128,29 @@ class Agent:
                 link.close()
 
     def _run(self, engine: Engine, governor: Governor | None) -> None:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                Api(engine, self._config, governor).app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=_DRAIN_S,
+        with closing(Api(engine, self._config, governor)) as api:
+            server = _Server(
+                api,
+                uvicorn.Config(
+                    api.app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    limit_concurrency=_MOST_CONNECTIONS,
+                    timeout_graceful_shutdown=_DRAIN_S,
+                ),
             )
-        )
-        with in_fleet(engine, self._config, self._fleet, governor):
-            server.run(sockets=[self._socket])
+            with in_fleet(engine, self._config, self._fleet, governor):
+                server.run(sockets=[self._socket])
+
+
+class _Server(uvicorn.Server):
+    """Lets running answers end when it is asked to, and refuses those that wait."""
+
+    def __init__(self, api: Api, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._api = api
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._api.drain()
+        await super().shutdown(sockets)

@@ -14,6 +14,7 @@ from updraft.edge.speculation import Combination, SpeculativeSource
 from updraft.edge.stopping import Lookout
 from updraft.edge.upstream import Upstream
 from updraft.edge.window import Window
+from updraft.models.chooser import Chooser
 from updraft.models.codecs import wire_codec
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Collaboration:
         engine: Engine,
         request: GenerationRequest,
         window: Window,
+        chooser: Chooser,
         prompt_tokens: int,
         lookout: Lookout | None,
     ) -> None:
@@ -36,16 +38,29 @@ class Collaboration:
         self._window = window
         self._lookout = lookout
         self._text_end = prompt_tokens + request.max_tokens
-        self._sampling = request.sampling
+        self._chooser = chooser
         self._cost = CloudCost()
         ids = request.mode == "ids"
         codec = wire_codec(engine.bundle, request.wire)
         combined = request.mode in COMBINED_MODES
+        constrained = request.constraint is not None
         self._terms = Terms(
-            request.wire, self._sampling, ids, request.plausible_from if combined else None
+            request.wire,
+            request.sampling,
+            ids,
+            request.plausible_from if combined else None,
+            request.constraint,
+            prompt_tokens if constrained else 0,
+            # Where the logits come, this side knows better.
+            None if combined else request.logprobs,
         )
         self._tuned = engine.tuned_window() if request.mode == "proxy" else None
-        self._upstream = Upstream(window, None if ids else codec, request.max_uplink_bytes)
+        self._upstream = Upstream(
+            window,
+            None if ids else codec,
+            request.max_uplink_bytes,
+            prompt_tokens if constrained else None,
+        )
         self._session: CloudSession | None = None
 
     def start(self, tokens: list[int]) -> TokenSource:
@@ -98,19 +113,18 @@ class Collaboration:
         if request.mode == "threshold":
             upper = CloudUpper(window, upstream, session, self._cost)
             policy = ThresholdExit(request.theta)
-            return EdgeSource(window, policy, upper, self._sampling, self._lookout)
+            return EdgeSource(window, policy, upper, self._chooser, self._lookout)
         ids = request.mode == "ids"
         tuning = self._engine.pilot.tuning(request.wire, ids, request.temperature)
         return SpeculativeSource(
             window,
             upstream,
             session,
-            self._sampling,
+            self._chooser,
             tuning.limited(request.draft_length),
             self._cost,
             self._engine.estimate,
             self._text_end,
-            self._engine.tokenizer.end_of_text,
             self._engine.commitment(request) if request.mode == "bounded" else None,
             self._combination(),
             self._lookout,
@@ -119,8 +133,8 @@ class Collaboration:
     def _combination(self) -> Combination | None:
         request = self._request
         if request.mode == "contrastive":
-            return Contrastive(self._sampling, request.weight, request.plausible_from)
+            return Contrastive(request.sampling, request.weight, request.plausible_from)
         if self._tuned is None:
             return None
         self._tuned.truncate(0)  # an outage may have left it with drafts that the text lacks
-        return Proxy(self._sampling, request.weight, request.plausible_from, self._tuned)
+        return Proxy(request.sampling, request.weight, request.plausible_from, self._tuned)

@@ -10,11 +10,11 @@ from updraft.models.combine import (
     Logits,
     Tokens,
     contrast,
-    pick_among,
     plausible,
+    spread,
     tuning_shift,
 )
-from updraft.models.sampling import Sampling
+from updraft.models.sampling import Mask, Sampling, masked
 
 
 class _Sum:
@@ -30,25 +30,36 @@ class _Sum:
         self._weight = weight
         self._plausibility = plausibility
 
-    def choose(self, kept: Logits, tokens: Tokens | None, logits: Logits, position: int) -> int:
-        _check(tokens, logits, len(kept))
-        added = kept if tokens is None else kept[tokens]
-        return pick_among(tokens, logits + added, len(kept), self._sampling, position)
+    def choose(
+        self,
+        kept: Logits,
+        tokens: Tokens | None,
+        logits: Logits,
+        position: int,
+        mask: Mask | None = None,
+    ) -> int:
+        return self._sampling.pick(self.scores(kept, tokens, logits), position, mask)
 
-    def _draft(self, own: Logits, guess: Logits, position: int) -> int:
+    def scores(self, kept: Logits, tokens: Tokens | None, logits: Logits) -> Logits:
+        _check(tokens, logits, len(kept))
+        return spread(tokens, logits + (kept if tokens is None else kept[tokens]), len(kept))
+
+    def _draft(self, own: Logits, guess: Logits, position: int, mask: Mask | None) -> int:
         """Return the pick by a guess at the sum, among what the edge itself finds plausible."""
         if not self._plausibility:
-            return self._sampling.pick(guess, position)
-        tokens = plausible(own, self._plausibility)
-        return pick_among(tokens, guess[tokens], len(own), self._sampling, position)
+            return self._sampling.pick(guess, position, mask)
+        tokens = plausible(own if mask is None else masked(own, mask), self._plausibility)
+        return self._sampling.pick(spread(tokens, guess[tokens], len(own)), position, mask)
 
 
 class Contrastive(_Sum):
     """Whole model minus the edge's layers (Li et al. 2022); see `models.combine.contrast`."""
 
-    def propose(self, text: list[int], logits: Logits, position: int) -> tuple[int, Logits]:
+    def propose(
+        self, text: list[int], logits: Logits, position: int, mask: Mask | None = None
+    ) -> tuple[int, Logits]:
         # The sum, with the edge's own logits in place of the cloud's, would be flat at weight 1.
-        return self._draft(logits, logits, position), contrast(logits, self._weight)
+        return self._draft(logits, logits, position, mask), contrast(logits, self._weight)
 
     def chance(self, confidence: float) -> float:
         # Where several tokens are plausible, the contrast avoids the one that the edge expects.
@@ -72,10 +83,12 @@ class Proxy(_Sum):
         super().__init__(sampling, weight, plausibility)
         self._tuned = tuned
 
-    def propose(self, text: list[int], logits: Logits, position: int) -> tuple[int, Logits]:
+    def propose(
+        self, text: list[int], logits: Logits, position: int, mask: Mask | None = None
+    ) -> tuple[int, Logits]:
         self._tuned.look(text)
         shift = tuning_shift(self._tuned.sequence.logits, logits, self._weight)
-        return self._draft(logits, logits + shift, position), shift
+        return self._draft(logits, logits + shift, position, mask), shift
 
     def chance(self, confidence: float) -> float:
         return confidence

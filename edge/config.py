@@ -24,12 +24,18 @@ class Api(Section):
     Attributes:
         listen: HOST:PORT.
         allow_remote: accept a host other than loopback; the API has no authentication.
-        max_generations: generations at one time; further ones are refused with 429.
+        max_generations: requests that are answered at one time; further ones wait.
+        queue_length: requests that may wait; further ones are refused with 429.
+        queue_wait_s: how long one waits at most.
+        write_timeout_s: a client that reads nothing of its stream for longer is cut off.
     """
 
     listen: str = "127.0.0.1:7610"
     allow_remote: bool = False
     max_generations: int = Field(default=4, gt=0, le=1024)
+    queue_length: int = Field(default=64, ge=0, le=10_000)
+    queue_wait_s: float = Field(default=60, ge=0, le=3600)
+    write_timeout_s: float = Field(default=30, gt=0, le=3600)
 
 
 class Decoding(Section):
@@ -50,6 +56,8 @@ class Decoding(Section):
             modes whose text the whole model decides repair.
         repair_wait_s: how long a complete text waits for the cloud to mend it.
         whole_model: load the layers above the split too, which mode `full` needs.
+        prefix_cache_mib: memory for what texts that ended leave to those that begin alike: the
+            next turn of a chat, another request with the same instructions. 0: none.
     """
 
     mode: Mode | None = None
@@ -65,6 +73,7 @@ class Decoding(Section):
     outage: OnOutage | None = None
     repair_wait_s: float = Field(default=10, ge=0, le=3600)
     whole_model: bool = False
+    prefix_cache_mib: int = Field(default=64, ge=0, le=1 << 20)
 
 
 class Cloud(Section):
@@ -74,11 +83,14 @@ class Cloud(Section):
         address: HOST:PORT; none: the device works alone.
         open_timeout_s: time for a session to open, connecting included.
         answer_timeout_s: time for one token before the edge goes on alone.
+        text_timeout_s: likewise for the next piece of text in mode `request`, its turn at the
+            coordinator's backend included.
     """
 
     address: str | None = None
     open_timeout_s: float = Field(default=3, gt=0, le=3600)
     answer_timeout_s: float = Field(default=5, gt=0, le=3600)
+    text_timeout_s: float = Field(default=60, gt=0, le=3600)
     tls: TlsFiles | None = None
 
 

@@ -13,10 +13,13 @@ from updraft.edge.occupancy import Occupancy
 from updraft.edge.online import OnlineLambda
 from updraft.edge.outage import Breaker
 from updraft.edge.pilot import Pilot
+from updraft.edge.prefix import PrefixCache
 from updraft.edge.request import CLOUD_MODES, GenerationRequest
 from updraft.edge.window import Window
 from updraft.errors import BundleError, RequestError
 from updraft.models.bundle import Bundle
+from updraft.models.chooser import Chooser
+from updraft.models.constraint import Grammars
 from updraft.models.guarantee import guarantee_for
 from updraft.models.manifest import Guarantee
 from updraft.models.runtime import RuntimeOptions
@@ -31,6 +34,7 @@ class Engine:
         link: the way to the coordinator; without one only `full` and `standalone` work.
         whole_model: load all layers, which `full` needs; else only those below the split.
         tuned: a bundle whose layers below its split are the tuned small model of `proxy`.
+        prefix_cache_bytes: memory for what ended texts leave to those that begin alike.
 
     Raises:
         BundleError: the tuned bundle does not go with the other.
@@ -44,6 +48,7 @@ class Engine:
         link: CloudLink | None = None,
         whole_model: bool = False,
         tuned: Bundle | None = None,
+        prefix_cache_bytes: int = 0,
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
@@ -51,14 +56,18 @@ class Engine:
         self.link = link
         self.occupancy = Occupancy()
         self.breaker = Breaker()
+        # A backend may be away while the coordinator is there.
+        self.backend_breaker = Breaker()
         self.estimate = LinkEstimate()
         self.pilot = Pilot(bundle, self.estimate)
         self._commitments: dict[Guarantee, OnlineLambda] = {}
         self.tokenizer = Tokenizer(bundle)
+        self._grammars = Grammars(bundle, self.tokenizer)
         top = manifest.architecture.layers if whole_model else manifest.split
         self._options, self._layers = options, range(top)
         self._loading = threading.Lock()
-        self._model: Model | None = Model.load(bundle, self._layers, options)
+        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._model: Model | None = self._load()
         self._tuned: Model | None = None
         if tuned is not None:
             _check_tuned(bundle, tuned)
@@ -69,13 +78,14 @@ class Engine:
         """The loaded layers; loads them again where they were parked."""
         with self._loading:
             if self._model is None:
-                self._model = Model.load(self.bundle, self._layers, self._options)
+                self._model = self._load()
             return self._model
 
     def park(self) -> None:
         """Give the memory of the layers back; running generations keep them until they end."""
         with self._loading:
             self._model = None
+            self._prefixes.serve(())
 
     def commitment(self, request: GenerationRequest) -> OnlineLambda:
         """Return the λ of mode `bounded`, corrected by all generations that share its guarantee.
@@ -92,15 +102,32 @@ class Engine:
             )
         return self._commitments.setdefault(guarantee, OnlineLambda(guarantee))
 
+    def chooser(self, request: GenerationRequest, prompt_tokens: int) -> Chooser:
+        """Return what chooses the tokens of a request's text.
+
+        Raises:
+            RequestError: its constraint cannot be used.
+        """
+        constraint = request.constraint
+        matcher = None if constraint is None else self._grammars.matcher(constraint)
+        return Chooser(
+            request.sampling, prompt_tokens, self.tokenizer.ends, matcher, request.logprobs
+        )
+
     def edge_window(self) -> Window:
         """Return an empty window of the layers below the split."""
         split = self.bundle.manifest.split
-        return Window(self.model.below(split), split)
+        return Window(self.model.below(split), split, self._prefixes)
 
     def tuned_window(self) -> Window:
         """Return an empty window of the tuned small model."""
         assert self._tuned is not None, "the engine checks that `proxy` has a tuned model"
         return Window(self._tuned, self._tuned.top)
+
+    def _load(self) -> Model:
+        model = Model.load(self.bundle, self._layers, self._options)
+        self._prefixes.serve(model.below(self.bundle.manifest.split).partitions)
+        return model
 
     def start(self, request: GenerationRequest, prompt: list[int] | None = None) -> Generation:
         """Check a request against this engine and return the generation, ready to be iterated.
@@ -111,6 +138,26 @@ class Engine:
         Raises:
             RequestError: it can never be served here as asked.
         """
+        self._check(request)
+        manifest = self.bundle.manifest
+        if prompt is None and request.prompt_tokens is not None:
+            prompt = _checked(request.prompt_tokens, manifest.architecture.vocabulary_size)
+        if prompt is None:
+            prompt = self.tokenizer.encode(request.prompt)
+        if manifest.overflow == "refuse" and request.mode != "request":
+            _check_length(len(prompt), request.max_tokens, manifest.architecture.context_length)
+        if request.mode == "bounded":
+            self.commitment(request)  # refused here, before anything is computed
+        if request.mode == "auto":
+            choice = self.pilot.choose(request, len(prompt))
+            request = replace(request, mode=choice.mode, wire=choice.wire)
+        generation = Generation(self, request, prompt)
+        sources = [f"exit_{exit_.layer}" for exit_ in manifest.exits]
+        generation.result.decisions = dict.fromkeys([*sources, "cloud", "stop"], 0)
+        return generation
+
+    def _check(self, request: GenerationRequest) -> None:
+        """Refuse what this engine cannot do, whatever the prompt."""
         manifest = self.bundle.manifest
         if request.mode in CLOUD_MODES and self.link is None:
             raise RequestError(
@@ -127,6 +174,11 @@ class Engine:
                 "mode 'proxy' needs a tuned small model on this device: give --tuned BUNDLE, or "
                 "tuned in the configuration"
             )
+        if request.mode == "request" and request.logprobs is not None:
+            raise RequestError(
+                "logprobs: mode 'request' has another model answer, whose probabilities are not "
+                "told; choose another mode, or leave them out"
+            )
         if request.wire not in manifest.codecs:
             raise RequestError(
                 f"wire codec {request.wire!r} is not one of bundle {manifest.name!r}: choose from "
@@ -138,19 +190,6 @@ class Engine:
                 f"exit_layer {request.exit_layer}: the exits of bundle {manifest.name!r} on the "
                 f"edge are {', '.join(map(str, exits))}"
             )
-        if prompt is None:
-            prompt = self.tokenizer.encode(request.prompt)
-        if manifest.overflow == "refuse":
-            _check_length(len(prompt), request.max_tokens, manifest.architecture.context_length)
-        if request.mode == "bounded":
-            self.commitment(request)  # refused here, before anything is computed
-        if request.mode == "auto":
-            choice = self.pilot.choose(request, len(prompt))
-            request = replace(request, mode=choice.mode, wire=choice.wire)
-        generation = Generation(self, request, prompt)
-        sources = [f"exit_{exit_.layer}" for exit_ in manifest.exits]
-        generation.result.decisions = dict.fromkeys([*sources, "cloud", "stop"], 0)
-        return generation
 
 
 def _check_tuned(bundle: Bundle, tuned: Bundle) -> None:
@@ -168,11 +207,23 @@ def _check_tuned(bundle: Bundle, tuned: Bundle) -> None:
         )
 
 
-def _token_meaning(bundle: Bundle) -> tuple[str, int, int]:
+def _token_meaning(bundle: Bundle) -> tuple[str, frozenset[int], int]:
     """Return what two bundles have in common when a token means the same to both."""
     manifest = bundle.manifest
     digest = manifest.files[manifest.tokenizer.file].sha256
-    return digest, manifest.tokenizer.end_of_text, manifest.architecture.vocabulary_size
+    return digest, manifest.tokenizer.ends, manifest.architecture.vocabulary_size
+
+
+def _checked(tokens: tuple[int, ...], vocabulary_size: int) -> list[int]:
+    """Return a prompt that came as tokens."""
+    if not tokens:
+        raise RequestError("prompt_tokens are empty: give at least one token")
+    if not 0 <= min(tokens) <= max(tokens) < vocabulary_size:
+        raise RequestError(
+            f"prompt_tokens hold {min(tokens)} to {max(tokens)}, tokens are 0 to "
+            f"{vocabulary_size - 1}"
+        )
+    return list(tokens)
 
 
 def _check_length(prompt: int, max_tokens: int, limit: int) -> None:

@@ -18,7 +18,9 @@ from updraft.edge.online import OnlineLambda
 from updraft.edge.pilot import Tuning
 from updraft.edge.upstream import Sent, Upstream
 from updraft.edge.window import Window
-from updraft.models.sampling import Sampling
+from updraft.errors import RequestError
+from updraft.models.chooser import Chooser
+from updraft.models.logprobs import LogProbabilities
 from updraft.models.sequence import Tail
 
 # How often a replacement is the second choice of the exit, about; docs/results says how often.
@@ -34,12 +36,16 @@ class Draft(NamedTuple):
 
     Attributes:
         logits: what a combination keeps of the small model until the large one's logits come.
+        logprobs: by the edge's exit, where they were asked for and the draft is committed.
+        forced: the constraint leaves no other token, so no model was asked.
     """
 
     token: int
     confidence: float
     committed: bool
-    logits: NDArray[np.float32] | None
+    logits: NDArray[np.float32] | None = None
+    logprobs: LogProbabilities | None = None
+    forced: bool = False
 
 
 class Alternative(NamedTuple):
@@ -60,19 +66,17 @@ class Foresight:
         self,
         window: Window,
         upstream: Upstream,
-        sampling: Sampling,
+        chooser: Chooser,
         tuning: Tuning,
         commitment: OnlineLambda | None,
         text_end: int,
-        end_of_text: int,
     ) -> None:
         self._window = window
         self._upstream = upstream
-        self._sampling = sampling
+        self._chooser = chooser
         self._tuning = tuning
         self._commitment = commitment
         self._text_end = text_end
-        self._end_of_text = end_of_text
         self._tried: set[int] = set()
         self._alternatives: dict[tuple[int, int], Alternative] = {}
 
@@ -96,9 +100,11 @@ class Foresight:
         sequence, start = self._window.sequence, self._window.start
         main = sequence.cut(row + 1)
         sequence.look(self._window.top)
-        second = self._sampling.second(sequence.logits, row + 1 + start)
-        found = self._draft([*text[: row + 1 + start], second], interrupted)
-        if found:
+        before, found = text[: row + 1 + start], list[Draft]()
+        second = self._second(before)
+        if second is not None:
+            found = self._draft([*before, second], interrupted)
+        if found and second is not None:
             sent = [Sent(row + 1 + i, d.token, d.committed) for i, d in enumerate(found)]
             self._upstream.push_aside(Sent(row, second, False), row + 1 + len(found), sent)
             self._alternatives[row, second] = Alternative(found, sequence.cut(row + 1))
@@ -137,23 +143,37 @@ class Foresight:
             holds *= draft.confidence
         return place
 
+    def _commits(self, trusted: float) -> bool:
+        return self._commitment is not None and trusted >= self._commitment.commit_from
+
+    def _second(self, text: list[int]) -> int | None:
+        """Return what the exit that was looked at last would put after a text in second place."""
+        try:
+            return self._chooser.second(self._window.sequence, text)
+        except RequestError:
+            return None  # this text may never be: whoever gets there will tell
+
     def _draft(self, text: list[int], interrupted: Callable[[], bool]) -> list[Draft]:
         """Draft on from the end of another text; returns nothing when it was interrupted."""
-        window, sampling, holds = self._window, self._sampling, 1.0
+        window, chooser, holds = self._window, self._chooser, 1.0
         drafts: list[Draft] = []
         while (
             holds >= _SURVIVAL
-            and text[-1] != self._end_of_text
             and len(text) < self._text_end
+            and not chooser.ends(text)
             and not window.moves(len(text))
             and len(drafts) < self._tuning.group
         ):
             if interrupted():
                 return []
             confidence = window.look(text)
-            token = window.sequence.pick(sampling, len(text))
-            committed = self._commitment is not None and confidence >= self._commitment.commit_from
-            drafts.append(Draft(token, confidence, committed, None))
+            try:
+                token = chooser.pick(window.sequence, text)
+            except RequestError:
+                break  # likewise
+            committed = self._commits(chooser.trusted(window.sequence, text, confidence))
+            told = chooser.tell(window.sequence, token) if committed else None
+            drafts.append(Draft(token, confidence, committed, None, told))
             holds *= 1.0 if committed else confidence
             text.append(token)
         return drafts

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from updraft.devices.meters.meter import Span
 from updraft.edge.collaboration import Collaboration
+from updraft.edge.escalation import Escalation
 from updraft.edge.occupancy import Stay
 from updraft.edge.outage import Reconnect
 from updraft.edge.policy import NeverExit, StandaloneExit
@@ -19,6 +20,7 @@ from updraft.edge.source import Drawn, EdgeSource, LocalUpper, TokenSource
 from updraft.edge.stopping import Lookout, Stopping
 from updraft.errors import LinkClosed, LinkError
 from updraft.models.codecs import wire_codec
+from updraft.models.sequence import Interrupted
 from updraft.models.stop import at_line_start
 from updraft.models.tokenizer import TextStream
 
@@ -48,12 +50,13 @@ class Generation:
         self._engine = engine
         self._tokens = list(prompt)
         self._drawn: list[Drawn] = []
-        self._sampling = request.sampling
+        self._chooser = engine.chooser(request, len(prompt))
         self._text = TextStream(engine.tokenizer, request.stop)
         self._window = engine.edge_window()
         self._lookout = self._make_lookout()
         self._collaboration: Collaboration | None = None
-        self._local_upper: LocalUpper | None = None
+        self._escalation: Escalation | None = None
+        self._breaker = engine.breaker
         self._source: TokenSource | None = None
         self._reconnect: Reconnect | None = None
         self._span: Span | None = None
@@ -64,13 +67,15 @@ class Generation:
     @property
     def edge_s(self) -> float:
         """Seconds spent inside the runtime of this process so far."""
-        upper = self._local_upper.compute_s if self._local_upper is not None else 0.0
         tuned = self._collaboration.edge_s if self._collaboration is not None else 0.0
-        return self._window.compute_s + upper + tuned
+        return self._window.compute_s + tuned
 
     def cancel(self) -> None:
-        """Stop before the next token; may be called from any thread."""
+        """Stop before the next token, or chunk of the prompt; may be called from any thread."""
         self._cancelled.set()
+        self._window.interrupt()
+        if self._escalation is not None:
+            self._escalation.cancel()
 
     def __iter__(self) -> Iterator[GeneratedToken]:
         started = perf_counter()
@@ -87,6 +92,9 @@ class Generation:
                 yield self._record(drawn)
             self.result.total_s = perf_counter() - started
             self._end()
+        except Interrupted:
+            self.result.total_s = perf_counter() - started
+            self._break_off()
         except BaseException:
             if self._source is not None:
                 self._source.cancel()
@@ -119,20 +127,27 @@ class Generation:
         mode, engine = self.request.mode, self._engine
         if mode == "full":
             codec = wire_codec(engine.bundle, self.request.wire)
-            self._local_upper = LocalUpper(engine.model, self._window, codec, self._sampling)
-            self._source = EdgeSource(self._window, NeverExit(), self._local_upper, self._sampling)
+            upper = LocalUpper(engine.model, self._window, codec, self._chooser)
+            self._source = EdgeSource(self._window, NeverExit(), upper, self._chooser)
             return
         if mode == "standalone":
             self._source = self._standalone()
             return
-        self._collaboration = Collaboration(
-            engine, self.request, self._window, self.prompt_tokens, self._lookout
-        )
-        if not engine.breaker.ready:
+        if mode == "request":
+            self._escalation = Escalation(engine, self.request)
+            self._breaker = engine.backend_breaker
+        else:
+            self._collaboration = Collaboration(
+                engine, self.request, self._window, self._chooser, self.prompt_tokens, self._lookout
+            )
+        if not self._breaker.ready:
             self._go_alone(None)
             return
         try:
-            self._source = self._collaboration.start(self._tokens)
+            if self._escalation is not None:
+                self._source = self._escalation.start()
+            elif self._collaboration is not None:
+                self._source = self._collaboration.start(self._tokens)
         except LinkError as error:
             self._go_alone(error)
 
@@ -143,6 +158,8 @@ class Generation:
                 return self._come_back(session)
             return self._next()
         except LinkError as error:
+            if self._cancelled.is_set():
+                return None
             self._go_alone(error)
             return self._next()
 
@@ -179,14 +196,14 @@ class Generation:
             self._source = self._collaboration.start(self._tokens)
         else:
             self._reconnect.abandon()
-            self._reconnect = Reconnect(self._engine.breaker, self._collaboration.reopen)
+            self._reconnect = Reconnect(self._breaker, self._collaboration.reopen)
             self._source = self._standalone()
 
     def _standalone(self) -> EdgeSource:
         request = self.request
         policy = StandaloneExit(request.theta)
         return EdgeSource(
-            self._window, policy, None, self._sampling, self._lookout, request.exit_layer
+            self._window, policy, None, self._chooser, self._lookout, request.exit_layer
         )
 
     def _go_alone(self, error: LinkError | None) -> None:
@@ -195,18 +212,21 @@ class Generation:
         Args:
             error: what has just failed; None while the cloud is known to be gone.
         """
-        collaboration = self._collaboration
-        assert collaboration is not None, "only cloud modes lose the cloud"
+        collaboration, escalation = self._collaboration, self._escalation
         if error is not None:
-            self._engine.breaker.failed()
+            self._breaker.failed()
             _log.warning("going on without the coordinator: %s", error)
         if self._source is not None:
             self._source.cancel()
         self.result.degraded = True
         if self.result.unverified_from is None:
             self.result.unverified_from = len(self._tokens)
+        if escalation is not None:
+            left = self.request.max_tokens - len(self._drawn)
+            escalation.check_alone(len(self._tokens), left, error)
         self._rewind(len(self._tokens))
-        self._reconnect = Reconnect(self._engine.breaker, collaboration.reopen)
+        reopen = None if collaboration is None else collaboration.reopen
+        self._reconnect = Reconnect(self._breaker, reopen)
         self._source = self._standalone()
 
     def _come_back(self, session: CloudSession) -> Drawn | None:
@@ -226,7 +246,7 @@ class Generation:
         self._rewind(len(sure))
         self._source = collaboration.go_on(session, sure)
         drawn = self._source.next(sure)
-        self._engine.breaker.succeeded()
+        self._breaker.succeeded()
         self._reconnect = None
         if self.request.on_outage == "repair":
             self._take_back(len(sure))
@@ -276,14 +296,17 @@ class Generation:
         self._tokens.append(drawn.token)
         self._drawn.append(drawn)
         self.result.tokens.append(drawn.token)
-        self.result.decisions[drawn.source] += 1
-        piece = self._text.push(drawn.token)
+        decisions = self.result.decisions
+        decisions[drawn.source] = decisions.get(drawn.source, 0) + 1
+        if drawn.text is None:
+            piece = self._text.push(drawn.token)
+        else:
+            piece = self._text.push_text(drawn.text)
         if self._complete():
             piece += self._text.finish()
-        verified = self._reconnect is None
-        return GeneratedToken(
-            position, drawn.token, piece, drawn.source, drawn.confidence, verified
-        )
+        verified, told = self._reconnect is None, drawn.logprobs
+        fields = (position, drawn.token, piece, drawn.source, drawn.confidence, verified)
+        return GeneratedToken(*fields) if told is None else GeneratedToken(*fields, *told)
 
     def _end(self) -> None:
         assert self._source is not None, "it was made in the beginning"
@@ -300,18 +323,32 @@ class Generation:
         except LinkError:
             self._source.cancel()  # every token is out already; the cloud has nothing to add
 
+    def _break_off(self) -> None:
+        """End in the middle of a computation, as `cancel` asked."""
+        if not self._complete():
+            self.result.finish_reason = "cancelled"
+        if self._source is not None:
+            self._source.cancel()
+
     def _stops(self) -> bool:
-        ended = bool(self._drawn) and self._drawn[-1].token == self._engine.tokenizer.end_of_text
-        return ended or self._text.stopped
+        if self._text.stopped or not self._drawn:
+            return self._text.stopped
+        if self._escalation is not None and self._reconnect is None:
+            # The backend was told the constraint, and has a tokenizer of its own to follow it.
+            return self._engine.tokenizer.ends(self._tokens[-1])
+        return self._chooser.ends(self._tokens)
 
     def _account(self) -> None:
         result = self.result
         result.text = self._text.text
+        result.cached_tokens = min(self._window.found, self.prompt_tokens)
+        self._window.release()
         result.edge_s = self.edge_s
-        if self._collaboration is not None:
-            self._collaboration.account(result)
-            if result.cloud_calls and not result.degraded:
-                self._engine.breaker.succeeded()
+        for way in (self._collaboration, self._escalation):
+            if way is not None:
+                way.account(result)
+                if result.cloud_calls and not result.degraded:
+                    self._breaker.succeeded()
         if self._span is not None:
             result.energy = self._span.end(result.edge_s)
         if self._stay is not None:

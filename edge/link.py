@@ -21,6 +21,7 @@ from updraft.edge.session import CloudSession, Revival, Terms
 from updraft.errors import LinkClosed, UpdraftError
 from updraft.proto.v1 import collaboration_pb2 as pb
 from updraft.proto.v1 import collaboration_pb2_grpc as rpc
+from updraft.proto.v1.escalation_pb2_grpc import EscalationStub
 
 T = TypeVar("T")
 
@@ -33,11 +34,13 @@ class Deadlines:
         open_s: for a session to be opened, connecting included.
         answer_s: for one answer.
         session_s: for a whole session.
+        text_s: for the next piece of text in `request`, its turn at the backend included.
     """
 
     open_s: float = 3.0
     answer_s: float = 5.0
     session_s: float = 3600.0
+    text_s: float = 60.0
 
 
 class Served(NamedTuple):
@@ -62,12 +65,12 @@ class CloudLink:
         deadlines = deadlines or Deadlines()
         self.endpoint = endpoint
         self.open_s, self.answer_s = deadlines.open_s, deadlines.answer_s
-        self.session_s = deadlines.session_s
+        self.session_s, self.text_s = deadlines.session_s, deadlines.text_s
         self._fingerprint = fingerprint
         self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
         self._thread.start()
-        self._channel: grpc.aio.Channel = self._submit(self._connect(tls)).result()
+        self._channel: grpc.aio.Channel = self.submit(self._connect(tls)).result()
 
     def describe(self) -> Served:
         """Ask the coordinator what it serves.
@@ -80,7 +83,7 @@ class CloudLink:
             return await self.stub().Describe(pb.DescribeRequest(), timeout=self.open_s)
 
         try:
-            answer = self._submit(ask()).result()
+            answer = self.submit(ask()).result()
         except grpc.aio.AioRpcError as error:
             raise self.explain(error) from error
         return Served(answer.fingerprint, answer.bundle_name, answer.sessions, answer.max_sessions)
@@ -98,7 +101,7 @@ class CloudLink:
     def close(self) -> None:
         """Close the channel; sessions on it end."""
         if self._loop.is_running():
-            self._submit(self._shut_down()).result()
+            self.submit(self._shut_down()).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -110,6 +113,10 @@ class CloudLink:
     def stub(self) -> rpc.CollaborationStub:
         """Return a client on this channel."""
         return rpc.CollaborationStub(self._channel)
+
+    def escalation(self) -> EscalationStub:
+        """Return a client on this channel, for whole requests."""
+        return EscalationStub(self._channel)
 
     def call_soon(self, function: Any, *arguments: Any) -> None:
         """Run a function on the link's thread.
@@ -136,7 +143,12 @@ class CloudLink:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run work on the link's thread.
+
+        Raises:
+            LinkClosed: the link was closed.
+        """
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:

@@ -45,10 +45,10 @@ class Reconnect:
     """Takes the session up again in the background while the edge decodes on its own.
 
     Args:
-        attempt: starts a stream that takes the session up.
+        attempt: starts a stream that takes the session up; None: there is none to be taken up.
     """
 
-    def __init__(self, breaker: Breaker, attempt: Callable[[], CloudSession]) -> None:
+    def __init__(self, breaker: Breaker, attempt: Callable[[], CloudSession] | None) -> None:
         self._breaker = breaker
         self._attempt = attempt
         self._session: CloudSession | None = None
@@ -63,7 +63,7 @@ class Reconnect:
             ProtocolError: the coordinator that came back serves another model.
         """
         if self._session is None:
-            if self._breaker.ready:
+            if self._attempt is not None and self._breaker.ready:
                 self._session = self._attempt()
             return None
         if not self._session.opened.done():

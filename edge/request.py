@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from updraft.devices.meters.meter import Energy
 from updraft.devices.usage import Usage
 from updraft.errors import RequestError
+from updraft.models.constraint import Constraint
+from updraft.models.logprobs import MOST_LOG_PROBABILITIES
 from updraft.models.manifest import CodecName
-from updraft.models.sampling import Sampling
+from updraft.models.sampling import LARGEST_TOP_K, Sampling
 
 Mode = Literal[
     "full",
@@ -23,6 +26,7 @@ Mode = Literal[
     "contrastive",
     "proxy",
     "auto",
+    "request",
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
 CLOUD_MODES: frozenset[Mode] = frozenset(MODES) - {"full", "standalone"}
@@ -71,6 +75,15 @@ class GenerationRequest:
         exit_layer: deepest exit that `standalone` computes; None: the last one on the edge.
         draft_length: drafts that may be open at one time in modes that draft ahead; None: as many
             as are likely to save time.
+        messages: the chat that the prompt is, as a JSON array, which `request` sends up in its
+            place: another model has another template.
+        top_p: tokens are drawn from the most probable ones that together have this probability.
+        top_k: tokens are drawn from so many of the most probable ones; None: from all.
+        constraint: what the completion must be, in every mode; None: anything.
+        logprobs: so many of the most probable tokens are told beside each, with the logarithms
+            of their probabilities; None: nothing is told.
+        prompt_tokens: the prompt, where it is tokenized already; `prompt` is then for `messages`
+            and `stop_at` alone.
 
     Raises:
         RequestError: a value can never be served.
@@ -95,15 +108,23 @@ class GenerationRequest:
     repair_wait_s: float = 10.0
     exit_layer: int | None = None
     draft_length: int | None = None
+    messages: str | None = None
+    top_p: float = 1.0
+    top_k: int | None = None
+    constraint: Constraint | None = None
+    logprobs: int | None = None
+    prompt_tokens: tuple[int, ...] | None = None
 
     @property
     def sampling(self) -> Sampling:
         """How its tokens are drawn."""
-        return Sampling(self.temperature, self.seed)
+        return Sampling(self.temperature, self.seed, self.top_p, self.top_k)
 
     @property
     def on_outage(self) -> OnOutage:
-        """What becomes of tokens that the edge decoded alone."""
+        """What becomes of tokens that the edge decoded alone; a backend takes up no answer."""
+        if self.mode == "request":
+            return "keep"
         return self.outage or ("repair" if self.mode in EXACT_MODES else "keep")
 
     @property
@@ -159,6 +180,14 @@ class GenerationRequest:
             )
         if not 0 <= self.seed < 1 << 63:
             raise RequestError(f"seed {self.seed} lies outside 0 to 2^63 - 1")
+        if not 0 <= self.top_p <= 1:
+            raise RequestError(f"top_p {self.top_p} lies outside 0 to 1")
+        if self.top_k is not None and not 1 <= self.top_k <= LARGEST_TOP_K:
+            raise RequestError(f"top_k {self.top_k} lies outside 1 to {LARGEST_TOP_K}")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOG_PROBABILITIES:
+            raise RequestError(
+                f"logprobs {self.logprobs}: 0 to {MOST_LOG_PROBABILITIES} tokens are told"
+            )
 
     def _check_limits(self) -> None:
         if self.max_tokens < 1:
@@ -189,6 +218,9 @@ class GeneratedToken(NamedTuple):
         confidence: what the policy read at the exit; from above the split, the probability of the
             best token.
         verified: false while the mode wants the cloud and the cloud is not there.
+        logprob: the logarithm of its probability where it was decided; None: not asked for, or
+            not known.
+        top_logprobs: the same of the most probable tokens there, best first.
     """
 
     position: int
@@ -197,6 +229,8 @@ class GeneratedToken(NamedTuple):
     source: str
     confidence: float
     verified: bool
+    logprob: float | None = None
+    top_logprobs: Sequence[tuple[int, float]] = ()
 
 
 @dataclass
@@ -211,6 +245,7 @@ class GenerationResult:
         unverified_from: position from which tokens lack the cloud's word; None: none does.
         degraded: the cloud was needed and not there at some point.
         alone: no other generation of this engine ran at any moment of it.
+        cached_tokens: of the prompt, those that an earlier text had computed.
     """
 
     mode: Mode
@@ -235,6 +270,7 @@ class GenerationResult:
     degraded: bool = False
     unverified_from: int | None = None
     alone: bool = True
+    cached_tokens: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -272,6 +308,7 @@ class GenerationResult:
                 "cloud": round(self.cloud_s, 6),
                 "comm": round(self.comm_s, 6),
             },
+            "cached_tokens": self.cached_tokens,
             "energy": {"joules": round(self.energy.joules, 6), "method": self.energy.method},
             "degraded": self.degraded,
             "unverified_from": self.unverified_from,

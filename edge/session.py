@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from updraft.config.endpoint import Endpoint
 from updraft.errors import LinkBroken, LinkClosed, LinkTimeout, ProtocolError, UpdraftError
+from updraft.models.constraint import Constraint
+from updraft.models.logprobs import LogProbabilities
 from updraft.models.manifest import CodecName
 from updraft.models.sampling import Sampling
 from updraft.proto.v1 import collaboration_pb2 as pb
@@ -44,24 +46,36 @@ class Terms:
         tokens: inputs are token ids and the cloud runs all layers; else they are states.
         logits_above: verdicts bring the logits of tokens at least this probable, as a share of
             the best token's probability, and judge nothing; 0: all logits; None: they judge.
+        constraint: what the completion must be, which begins at `start` of the text.
+        log_probabilities: so many come with each token, its own apart; None: none do.
     """
 
     codec: CodecName
     sampling: Sampling
     tokens: bool = False
     logits_above: float | None = None
+    constraint: Constraint | None = None
+    start: int = 0
+    log_probabilities: int | None = None
 
     def to_frame(self, fingerprint: str) -> pb.Open:
         """Return the frame that opens such a session."""
+        sampling, constraint = self.sampling, self.constraint
         return pb.Open(
             protocol=pb.PROTOCOL_V1,
             fingerprint=fingerprint,
             codec=pb.Codec.Value(f"CODEC_{self.codec.upper()}"),
-            temperature=self.sampling.temperature,
-            seed=self.sampling.seed,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
             inputs=pb.INPUTS_TOKENS if self.tokens else pb.INPUTS_STATES,
             logits_above=self.logits_above or 0.0,
             all_logits=self.logits_above == 0,
+            top_p=sampling.top_p if sampling.top_p < 1 else None,
+            top_k=sampling.top_k,
+            constraint=None
+            if constraint is None
+            else pb.Constraint(kind=constraint.kind, text=constraint.text, start=self.start),
+            log_probabilities=self.log_probabilities,
         )
 
 
@@ -87,6 +101,7 @@ class Inputs:
     flush: bool = False
     window_start: int = 0
     if_replaced: tuple[int, int] | None = None
+    tokens: Sequence[int] = ()
 
     def to_frame(self) -> pb.States:
         """Return the frame that carries them."""
@@ -102,6 +117,7 @@ class Inputs:
             if_replaced=None
             if self.if_replaced is None
             else pb.Replacement(position=self.if_replaced[0], token=self.if_replaced[1]),
+            tokens=self.tokens,
         )
 
 
@@ -114,6 +130,7 @@ class CloudToken(NamedTuple):
     computed_positions: int
     compute_s: float
     last: bool
+    logprobs: LogProbabilities | None
 
 
 class Verdict(NamedTuple):
@@ -121,6 +138,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         logits: per draft the tokens (None: all) and their logits, where the session asked.
+        logprobs: per draft, likewise.
     """
 
     epoch: int
@@ -131,6 +149,7 @@ class Verdict(NamedTuple):
     computed_positions: int
     compute_s: float
     logits: Sequence[tuple[NDArray[np.int64] | None, NDArray[np.float32]]]
+    logprobs: Sequence[LogProbabilities]
 
 
 class NeedFrom(NamedTuple):
@@ -370,10 +389,22 @@ class CloudSession:
         if self._fault is not None:
             raise self._fault
         frame = response.opened
+        self._check_features(frame)
         self._credit = max(self._credit, frame.credit)
         self._credit_came.set()
         seconds = perf_counter() - self._started
         self.opened.set_result(Opened(frame.session_id, frame.resumed, frame.position, seconds))
+
+    def _check_features(self, opened: pb.Opened) -> None:
+        """Refuse a coordinator that would pass over what was asked for."""
+        resumes = self._first.WhichOneof("frame") == "resume"
+        opening = self._first.resume.open if resumes else self._first.open
+        if missing := _needed(opening) - set(opened.features):
+            names = [pb.Feature.Name(feature).removeprefix("FEATURE_") for feature in missing]
+            raise ProtocolError(
+                f"coordinator {self._line.endpoint} is too old for this request: it does not know "
+                f"{', '.join(sorted(names)).lower()}; upgrade it, or choose mode 'standalone'"
+            )
 
     def _take(self, response: pb.CollaborateResponse) -> None:
         kind = response.WhichOneof("frame")
@@ -388,6 +419,9 @@ class CloudSession:
                 frame.computed_positions,
                 frame.compute_s,
                 frame.last,
+                _log_probabilities(frame.log_probabilities)
+                if frame.HasField("log_probabilities")
+                else None,
             )
             self._events.put(token)
         elif kind == "ack":
@@ -443,4 +477,21 @@ def _verdict(frame: pb.Verdict) -> Verdict:
         frame.computed_positions,
         frame.compute_s,
         logits,
+        [_log_probabilities(entry) for entry in frame.log_probabilities],
     )
+
+
+def _log_probabilities(frame: pb.LogProbabilities) -> LogProbabilities:
+    if not np.isfinite([frame.chosen, *frame.values]).all():
+        raise ProtocolError("the coordinator sent a log probability that is no finite number")
+    return LogProbabilities(frame.chosen, list(zip(frame.tokens, frame.values, strict=False)))
+
+
+def _needed(opening: pb.Open) -> set[pb.Feature]:
+    """Return what the coordinator must understand to serve a session as it is asked for."""
+    asked = {
+        pb.FEATURE_CONSTRAINT: opening.HasField("constraint"),
+        pb.FEATURE_TRUNCATION: opening.HasField("top_p") or opening.HasField("top_k"),
+        pb.FEATURE_LOG_PROBABILITIES: opening.HasField("log_probabilities"),
+    }
+    return {feature for feature, is_asked in asked.items() if is_asked}

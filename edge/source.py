@@ -12,22 +12,32 @@ from updraft.edge.stopping import Lookout
 from updraft.edge.upstream import Upstream
 from updraft.edge.window import Window
 from updraft.errors import ProtocolError
+from updraft.models.chooser import Chooser
 from updraft.models.codecs import WireCodec, as_received
-from updraft.models.sampling import Sampling
-from updraft.models.sequence import Model
+from updraft.models.logprobs import LogProbabilities
+from updraft.models.sequence import Model, Sequence
 
 CLOUD = "cloud"
+# Who decides a token where the constraint leaves one alone: no model is asked.
+GRAMMAR = "grammar"
 _TOKEN_BYTES = 4
 
 T = TypeVar("T")
 
 
 class Drawn(NamedTuple):
-    """The next token, who produced it and how sure it was."""
+    """The next token, who produced it and how sure it was.
+
+    Attributes:
+        text: what it stands for, where it came as text.
+        logprobs: where they were asked for.
+    """
 
     token: int
     source: str
     confidence: float
+    text: str | None = None
+    logprobs: LogProbabilities | None = None
 
 
 class TokenSource(Protocol):
@@ -102,8 +112,8 @@ class Upper(Protocol):
     def take(self) -> None:
         """Take the states after the split that are new in the window."""
 
-    def next(self, length: int, position: int) -> Drawn:
-        """Return the token that follows `length` inputs; `position` keys the sampling."""
+    def next(self, length: int, tokens: list[int]) -> Drawn:
+        """Return the token that follows a text, the last `length` tokens of which were taken."""
 
     def finish(self) -> None:
         """End in order."""
@@ -127,20 +137,22 @@ class EdgeSource:
         window: Window,
         policy: ExitPolicy,
         upper: Upper | None,
-        sampling: Sampling,
+        chooser: Chooser,
         lookout: Lookout | None = None,
         deepest: int | None = None,
     ) -> None:
         self._window = window
         self._policy = policy
         self._upper = upper
-        self._sampling = sampling
+        self._chooser = chooser
         self._lookout = lookout
         exits = [exit_.layer for exit_ in window.model.bundle.manifest.edge_exits]
         self._exits = [layer for layer in exits if deepest is None or layer <= deepest]
 
     def next(self, tokens: list[int]) -> Drawn | None:
-        window, position = self._window, len(tokens)
+        if (forced := self._chooser.forced(tokens)) is not None:
+            return Drawn(forced, GRAMMAR, 1.0)  # the layers catch up when they are needed
+        window = self._window
         window.follow(tokens, self._upper.take if self._upper is not None else None)
         if self._policy.looks:
             for layer in self._exits:
@@ -148,11 +160,10 @@ class EdgeSource:
                 if decision is Decision.STOP:
                     return None
                 if decision is Decision.EXIT:
-                    token = window.sequence.pick(self._sampling, position)
-                    return Drawn(token, f"exit_{layer}", confidence)
+                    return _chosen(self._chooser, window.sequence, tokens, layer, confidence)
         self._advance(self._exits[-1])
         assert self._upper is not None, "a policy that continues past the split needs an upper part"
-        return self._upper.next(window.sequence.length, position)
+        return self._upper.next(window.sequence.length, tokens)
 
     def finish(self) -> None:
         if self._upper is not None:
@@ -169,7 +180,8 @@ class EdgeSource:
         confidence = sequence.look(layer)
         if self._lookout is not None and self._lookout.stops(tokens, layer, sequence.probability):
             return Decision.STOP, confidence
-        return self._policy.decide(confidence, layer == self._exits[-1]), confidence
+        trusted = self._chooser.trusted(sequence, tokens, confidence)
+        return self._policy.decide(trusted, layer == self._exits[-1]), confidence
 
     def _advance(self, layer: int) -> None:
         self._window.sequence.advance(layer)
@@ -183,34 +195,27 @@ class LocalUpper:
     They get what the wire would make of the states, so that `full` says what `cloud` says.
     """
 
-    def __init__(self, model: Model, window: Window, codec: WireCodec, sampling: Sampling) -> None:
-        self._past_s = 0.0
+    def __init__(self, model: Model, window: Window, codec: WireCodec, chooser: Chooser) -> None:
         self._window = window
         self._codec = codec
         self._model = model.above(window.top)
-        self._sampling = sampling
-        self._start = window.start
-        self._sequence = self._model.new_sequence()
+        self._chooser = chooser
 
     def take(self) -> None:
-        window = self._window
-        if self._start != window.start:
-            self._past_s += self._sequence.busy_s
-            self._start, self._sequence = window.start, self._model.new_sequence()
-        states = window.states(self._sequence.length, window.done)
+        window, sequence = self._window, self._sequence
+        states = window.states(sequence.length, window.done)
         if len(states):
-            self._sequence.append(as_received(self._codec, states))
+            sequence.append(as_received(self._codec, states))
 
-    def next(self, length: int, position: int) -> Drawn:
+    def next(self, length: int, tokens: list[int]) -> Drawn:
         top = self._model.top
-        self._sequence.advance(top)
-        candidate = self._sequence.propose(top, self._sampling, position)
-        return Drawn(candidate.token, f"exit_{top}", candidate.confidence)
+        sequence = self._sequence
+        sequence.advance(top)
+        return _chosen(self._chooser, sequence, tokens, top, sequence.look(top))
 
     @property
-    def compute_s(self) -> float:
-        """Seconds spent inside the runtime above the split so far."""
-        return self._past_s + self._sequence.busy_s
+    def _sequence(self) -> Sequence:
+        return self._window.above(self._model, self._codec.name)
 
     def finish(self) -> None:
         """Nothing is open."""
@@ -233,8 +238,8 @@ class CloudUpper:
     def take(self) -> None:
         self._upstream.push(self._window.done)
 
-    def next(self, length: int, position: int) -> Drawn:
-        self._session.ask(self._upstream.epoch, length, position)
+    def next(self, length: int, tokens: list[int]) -> Drawn:
+        self._session.ask(self._upstream.epoch, length, len(tokens))
         while not isinstance(answer := self._cost.wait(self._session.receive), CloudToken):
             if not isinstance(answer, NeedFrom):
                 raise ProtocolError("the coordinator judged drafts where a token was asked for")
@@ -242,7 +247,7 @@ class CloudUpper:
             self._upstream.push(length)
         self._cost.count(answer)
         self._upstream.confirm(length)
-        return Drawn(answer.token, CLOUD, answer.confidence)
+        return Drawn(answer.token, CLOUD, answer.confidence, None, answer.logprobs)
 
     def finish(self) -> None:
         self._session.finish()
@@ -269,7 +274,7 @@ class CloudSource:
             raise ProtocolError("the coordinator answered a generation with something else")
         self._cost.count(answer)
         self._ended = answer.last
-        return Drawn(answer.token, CLOUD, answer.confidence)
+        return Drawn(answer.token, CLOUD, answer.confidence, None, answer.logprobs)
 
     def finish(self) -> None:
         if self._ended:
@@ -279,3 +284,12 @@ class CloudSource:
 
     def cancel(self) -> None:
         self._session.cancel()
+
+
+def _chosen(
+    chooser: Chooser, sequence: Sequence, tokens: list[int], layer: int, confidence: float
+) -> Drawn:
+    """Return the token after a text, chosen by the exit that was looked at last."""
+    token = chooser.pick(sequence, tokens)
+    told = chooser.tell(sequence, token)
+    return Drawn(token, f"exit_{layer}", confidence, None, told)

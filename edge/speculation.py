@@ -22,24 +22,31 @@ from updraft.edge.foresight import Draft, Foresight
 from updraft.edge.online import OnlineLambda
 from updraft.edge.pilot import Tuning
 from updraft.edge.session import CloudSession, Event, NeedFrom, Verdict
-from updraft.edge.source import CLOUD, CloudCost, Drawn
+from updraft.edge.source import CLOUD, GRAMMAR, CloudCost, Drawn
 from updraft.edge.stopping import Lookout
 from updraft.edge.upstream import Sent, Upstream
 from updraft.edge.window import Window
-from updraft.errors import ProtocolError
-from updraft.models.sampling import Sampling
+from updraft.errors import ProtocolError, RequestError
+from updraft.models.chooser import Chooser
+from updraft.models.logprobs import LogProbabilities
+from updraft.models.sampling import Mask
 
 
 class Combination(Protocol):
     """Combines the large model's logits with those of small models on the edge (FS-GEN)."""
 
     def propose(
-        self, text: list[int], logits: NDArray[np.float32], position: int
+        self,
+        text: list[int],
+        logits: NDArray[np.float32],
+        position: int,
+        mask: Mask | None = None,
     ) -> tuple[int, NDArray[np.float32]]:
         """Return the token to draft after `text`, and what `choose` will need of it.
 
         Args:
             logits: of the edge's last exit; overwritten later.
+            mask: the tokens that may be; None: all.
         """
 
     def chance(self, confidence: float) -> float:
@@ -55,13 +62,23 @@ class Combination(Protocol):
         tokens: NDArray[np.int64] | None,
         logits: NDArray[np.float32],
         position: int,
+        mask: Mask | None = None,
     ) -> int:
         """Return the final token at `position` of the text.
 
         Args:
             kept: what `propose` gave.
             tokens: the tokens that the large model's `logits` belong to; None: all.
+            mask: the tokens that may be; None: all.
         """
+
+    def scores(
+        self,
+        kept: NDArray[np.float32],
+        tokens: NDArray[np.int64] | None,
+        logits: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Return what `choose` chooses by, of every token."""
 
     def take_back(self, length: int) -> None:
         """Forget the text from `length` on."""
@@ -82,12 +99,11 @@ class SpeculativeSource:
         window: Window,
         upstream: Upstream,
         session: CloudSession,
-        sampling: Sampling,
+        chooser: Chooser,
         tuning: Tuning,
         cost: CloudCost,
         estimate: LinkEstimate,
         text_end: int,
-        end_of_text: int,
         commitment: OnlineLambda | None = None,
         combination: Combination | None = None,
         lookout: Lookout | None = None,
@@ -95,22 +111,20 @@ class SpeculativeSource:
         self._window = window
         self._upstream = upstream
         self._session = session
-        self._sampling = sampling
+        self._chooser = chooser
         self._tuning = tuning
         self._cost = cost
         self._estimate = estimate
         self._text_end = text_end
-        self._end_of_text = end_of_text
         self._commitment = commitment
         self._combination = combination
         self._lookout = lookout
         self._stopped = False
+        self._stuck = False  # no token may follow the open drafts, which may be wrong
         self._tight = False  # the uplink limit leaves nothing to send in vain
         self._foresight: Foresight | None = None
         if combination is None and lookout is None:
-            self._foresight = Foresight(
-                window, upstream, sampling, tuning, commitment, text_end, end_of_text
-            )
+            self._foresight = Foresight(window, upstream, chooser, tuning, commitment, text_end)
         self._text: list[int] = []
         self._judged = 0
         self._drafts: deque[Draft] = deque()
@@ -158,7 +172,7 @@ class SpeculativeSource:
         if self._stopped or not self._drafts:
             return not self._stopped
         length = len(self._text)
-        if length == self._text_end or self._text[-1] == self._end_of_text:
+        if self._stuck or length == self._text_end or self._chooser.ends(self._text):
             return False
         limit = self._tuning.open_drafts
         if self._tight or (limit is not None and len(self._drafts) >= limit):
@@ -171,22 +185,21 @@ class SpeculativeSource:
         return prod(draft.confidence for draft in self._drafts if not draft.committed)
 
     def _draft(self) -> None:
-        window, position = self._window, len(self._text)
-        confidence = window.look(self._text, lambda: self._upstream.push(window.done))
-        if self._stops():
-            self._stopped = True
+        window = self._window
+        try:
+            draft = self._propose()
+        except RequestError:
+            if not self._drafts:
+                raise
+            self._stuck = True
+            draft = None
+        if draft is None:
+            self._stopped = not self._stuck
             self._push(flush=bool(self._drafts))
             return
-        logits = None
-        if self._combination is None:
-            token = window.sequence.pick(self._sampling, position)
-        else:
-            own = window.sequence.logits
-            token, logits = self._combination.propose(self._text, own, position)
-            confidence = self._combination.chance(confidence)
-        committed = self._commitment is not None and confidence >= self._commitment.commit_from
-        self._drafts.append(Draft(token, confidence, committed, logits))
-        self._text.append(token)
+        confidence = draft.confidence
+        self._drafts.append(draft)
+        self._text.append(draft.token)
         self._give_kept()
         self._ungrouped += 1
         # Decided here alone: who waits for a verdict must have asked for it.
@@ -199,6 +212,29 @@ class SpeculativeSource:
         )
         if flush or window.done - self._upstream.sent >= self._tuning.frame:
             self._push(flush)
+
+    def _propose(self) -> Draft | None:
+        """Return the next draft; None where the text should stop."""
+        window, chooser, text = self._window, self._chooser, self._text
+        forced = None if self._combination is not None else chooser.forced(text)
+        if forced is not None:
+            # The whole model has no choice either: it is given out without its verdict.
+            window.run(text, lambda: self._upstream.push(window.done))
+            return Draft(forced, 1.0, committed=True, forced=True)
+        confidence = window.look(text, lambda: self._upstream.push(window.done))
+        if self._stops():
+            return None
+        sequence = window.sequence
+        if self._combination is not None:
+            logits = sequence.logits
+            proposed, kept = self._combination.propose(text, logits, len(text), chooser.mask(text))
+            return Draft(proposed, self._combination.chance(confidence), False, kept)
+        token, committed = chooser.pick(sequence, text), False
+        if self._commitment is not None:
+            trusted = chooser.trusted(sequence, text, confidence)
+            committed = trusted >= self._commitment.commit_from
+        told = chooser.tell(sequence, token) if committed else None
+        return Draft(token, confidence, committed, None, told)
 
     def _stops(self) -> bool:
         if self._lookout is None:
@@ -241,7 +277,8 @@ class SpeculativeSource:
                 f"{self._judged - 1 - self._window.start}"
             )
         brought = len(verdict.tokens if self._combination is None else verdict.logits)
-        if not len(verdict.tokens) == len(verdict.confidences) == brought:
+        beside = len(verdict.logprobs or verdict.tokens)
+        if not len(verdict.tokens) == len(verdict.confidences) == brought == beside:
             raise ProtocolError(
                 f"the coordinator judged {len(verdict.tokens)} drafts with "
                 f"{len(verdict.confidences)} confidences and {len(verdict.logits)} sets of logits"
@@ -250,15 +287,29 @@ class SpeculativeSource:
         self._time(verdict)
         self._upstream.confirm(verdict.position + len(verdict.tokens))
         for i in range(known, len(verdict.tokens)):
-            token = verdict.tokens[i]
+            token, told = verdict.tokens[i], verdict.logprobs[i] if verdict.logprobs else None
             kept = self._drafts[0].logits
             if self._combination is not None and kept is not None:
-                token = self._combination.choose(kept, *verdict.logits[i], self._judged)
-            if not self._confirm(token, verdict.confidences[i]):
+                token, told = self._combine(self._combination, kept, verdict.logits[i])
+            if not self._confirm(token, verdict.confidences[i], told):
                 return
         self._give_kept()
 
-    def _confirm(self, token: int, confidence: float) -> bool:
+    def _combine(
+        self,
+        combination: Combination,
+        kept: NDArray[np.float32],
+        large: tuple[NDArray[np.int64] | None, NDArray[np.float32]],
+    ) -> tuple[int, LogProbabilities | None]:
+        """Return the final token in place of the first open draft, and what is told beside it."""
+        chooser = self._chooser
+        mask = chooser.mask(self._text[: self._judged]) if chooser.constrained else None
+        token = combination.choose(kept, *large, self._judged, mask)
+        if not chooser.tells:
+            return token, None
+        return token, chooser.log_probabilities(combination.scores(kept, *large), token)
+
+    def _confirm(self, token: int, confidence: float, told: LogProbabilities | None) -> bool:
         """Close the first open draft with its verdict; returns whether those after it hold."""
         draft = self._drafts.popleft()
         self._judged += 1
@@ -267,16 +318,18 @@ class SpeculativeSource:
         agrees = token == draft.token
         self._cost.judged += 1
         self._cost.agreed += agrees
-        if self._commitment is not None:
+        if self._commitment is not None and not draft.forced:
             self._commitment.learn(draft.confidence, committed=draft.committed, wrong=not agrees)
         if agrees or draft.committed:
             if not given:
-                self._certain.append(self._drawn(draft))
+                self._certain.append(
+                    self._drawn(draft if draft.committed else draft._replace(logprobs=told))
+                )
             return True
-        self._certain.append(Drawn(token, CLOUD, confidence))
+        self._certain.append(Drawn(token, CLOUD, confidence, None, told))
         self._text[self._judged - 1 :] = [token]
         self._drafts.clear()
-        self._stopped = False
+        self._stopped = self._stuck = False
         if self._lookout is not None:
             self._lookout.take_back(self._judged - 1)
         self._flushes.clear()
@@ -306,7 +359,8 @@ class SpeculativeSource:
             self._kept += 1
 
     def _drawn(self, draft: Draft) -> Drawn:
-        return Drawn(draft.token, f"exit_{self._window.top}", draft.confidence)
+        source = GRAMMAR if draft.forced else f"exit_{self._window.top}"
+        return Drawn(draft.token, source, draft.confidence, None, draft.logprobs)
 
     def _time(self, verdict: Verdict) -> None:
         if not self._greeted:

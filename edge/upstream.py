@@ -15,6 +15,8 @@ from updraft.models.codecs import WireCodec
 # travel on a stream of their own, where they are many.
 _DIRECT = 128
 _BULK = 32
+# A token's number on the wire, about.
+_TOKEN_BYTES = 3
 
 
 class Sent(NamedTuple):
@@ -34,13 +36,19 @@ class Upstream:
     """
 
     def __init__(
-        self, window: Window, codec: WireCodec | None, limit_bytes: int | None = None
+        self,
+        window: Window,
+        codec: WireCodec | None,
+        limit_bytes: int | None = None,
+        constrained_from: int | None = None,
     ) -> None:
         """Start with nothing sent.
 
         Args:
             codec: how states are encoded; None: token ids go up in their place.
             limit_bytes: payload that this text may take.
+            constrained_from: where in the text the tokens begin that the coordinator must know to
+                follow a constraint; None: there is none.
         """
         self.sent = 0
         self.epoch = 0
@@ -48,6 +56,7 @@ class Upstream:
         self._window = window
         self._codec = codec
         self._limit_bytes = limit_bytes
+        self._constrained_from = constrained_from
         self._positions_sent = 0
         self._start = window.start
         self._confirmed = 0
@@ -131,7 +140,7 @@ class Upstream:
         return Revival(session_id, self.epoch, length, prefix_hash)
 
     def _count(self, frame: Inputs) -> None:
-        self.payload_bytes += len(frame.payload)
+        self.payload_bytes += len(frame.payload) + _TOKEN_BYTES * len(frame.tokens)
         self._positions_sent += frame.count
 
     def _follow_window(self) -> None:
@@ -151,7 +160,18 @@ class Upstream:
             committed if any(committed) else (),
             flush,
             self._start,
+            tokens=self._completion(first, last),
         )
+
+    def _completion(self, first: int, last: int) -> Sequence[int]:
+        """Return the tokens by which the coordinator follows a constraint up to these inputs."""
+        if self._constrained_from is None:
+            return ()
+        before = self._window.passed[self._constrained_from :] if first == 0 else []
+        begin = max(first, self._constrained_from - self._start)
+        if self._codec is None or begin >= last:
+            return before
+        return [*before, *self._window.tokens(begin, last).tolist()]
 
     def _payload(self, first: int, last: int) -> bytes:
         if self._codec is None:

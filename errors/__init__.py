@@ -4,6 +4,10 @@
     ├── ConfigError        a configuration file or variable is wrong; lists every fault
     ├── ProblemError       a selection problem, or a certificate for it, makes no sense
     ├── RequestError       a request that can never be served as asked (prompt, mode, θ, length)
+    │   ├── ModelUnknown   it names a model that is not served here
+    │   └── TooLarge       it is larger than is taken
+    ├── Busy               as many requests run and wait as may; says when to come again
+    ├── ShuttingDown       it is about to end and takes nothing new
     ├── BundleError        a bundle is missing, damaged, too new or contradicts itself
     ├── RuntimeMissing     this machine lacks what was asked for (provider, extra, port)
     ├── ProbeError         a sensor, board or file of the system cannot be read, or lies
@@ -63,6 +67,38 @@ class RequestError(UpdraftError):
     """Raised for a request that cannot be served as asked, whoever serves it."""
 
     code = "request"
+
+
+class ModelUnknown(RequestError):
+    """Raised for a request that names a model which is not served here."""
+
+    code = "model-not-found"
+
+
+class TooLarge(RequestError):
+    """Raised for a request that is larger than is taken."""
+
+    code = "too-large"
+
+
+class Busy(UpdraftError):
+    """Raised when as many requests run and wait as may.
+
+    Attributes:
+        retry_after_s: when there is likely to be room.
+    """
+
+    code = "busy"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ShuttingDown(UpdraftError):
+    """Raised for what waits, or comes, when a daemon has been asked to end."""
+
+    code = "shutting-down"
 
 
 class BundleError(UpdraftError):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from updraft.errors import (
     BudgetExceeded,
     BundleError,
+    Busy,
     ConfigError,
     LedgerError,
     LinkBroken,
@@ -14,11 +15,14 @@ from updraft.errors import (
     LinkClosed,
     LinkError,
     LinkTimeout,
+    ModelUnknown,
     ProbeError,
     ProblemError,
     ProtocolError,
     RequestError,
     RuntimeMissing,
+    ShuttingDown,
+    TooLarge,
     UpdraftError,
 )
 
@@ -35,6 +39,10 @@ CATALOGUE: dict[type[UpdraftError], Status] = {
     ConfigError: Status("FAILED_PRECONDITION", 500),
     ProblemError: Status("INVALID_ARGUMENT", 400),
     RequestError: Status("INVALID_ARGUMENT", 400),
+    ModelUnknown: Status("NOT_FOUND", 404),
+    TooLarge: Status("INVALID_ARGUMENT", 413),
+    Busy: Status("RESOURCE_EXHAUSTED", 429),
+    ShuttingDown: Status("UNAVAILABLE", 503),
     BundleError: Status("FAILED_PRECONDITION", 500),
     RuntimeMissing: Status("FAILED_PRECONDITION", 500),
     ProbeError: Status("FAILED_PRECONDITION", 500),

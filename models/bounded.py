@@ -83,7 +83,7 @@ class Ways:
 
     def at(self, commit_from: float) -> Outcome:
         """Run the rule with λ = `commit_from`."""
-        end_of_text = self._rule.model.bundle.manifest.tokenizer.end_of_text
+        ends = self._rule.model.bundle.manifest.tokenizer.ends
         tokens, wrong = list(self._prompt), []
         text: _Text | None = None
         steps = self._first
@@ -98,7 +98,7 @@ class Ways:
                 tokens.append(step.draft)
             else:
                 tokens.append(step.whole)
-            if tokens[-1] == end_of_text:
+            if tokens[-1] in ends:
                 break
             steps = step.after
         return Outcome(tuple(tokens[len(self._prompt) :]), tuple(wrong))

@@ -158,7 +158,7 @@ def _completes(model: Model, tokenizer: Tokenizer, line: OpenLine, policy: Polic
         before, newline, _ = written.partition(b"\n")
         if newline:
             return before == line.rest
-        if token == tokenizer.end_of_text or not line.rest.startswith(written):
+        if tokenizer.ends(token) or not line.rest.startswith(written):
             return False
         sequence.append([token])
     return False

@@ -116,7 +116,7 @@ def _complete(
         token = sequence.propose(model.top, Sampling(), sequence.length).token
         piece = tokenizer.bytes_of(token)
         written += piece
-        if token == tokenizer.end_of_text or first_line(written) is not None:
+        if tokenizer.ends(token) or first_line(written) is not None:
             break
         doubt += surprise[-1]
         if b"\n" in piece:

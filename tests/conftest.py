@@ -16,7 +16,7 @@ from updraft.models.recipes.tokenizer import train_tokenizer
 from updraft.models.shipped import shipped_bundle
 
 # How long an example takes says nothing of what is right: the machine may be busy.
-hypothesis.settings.register_profile("untimed")
+hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 _Daemon = runpy.run_path(str(Path(__file__).with_name("daemons.py")))["Daemon"]

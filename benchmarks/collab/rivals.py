@@ -114,7 +114,7 @@ def complete_naively(
         result.cloud_s += token.compute_s
         text.append(token.token)
         arrivals.append(perf_counter())
-        if token.token == engine.tokenizer.end_of_text:
+        if engine.tokenizer.ends(token.token):
             break
     result.total_s = perf_counter() - started
     session.close()

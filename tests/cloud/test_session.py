@@ -158,10 +158,10 @@ def test_a_generation_is_the_whole_models_text(open_session, terms, writer, run,
 def test_a_generation_ends_with_its_text(open_session, run):
     session = open_session()
     session.generate(list(PROMPT), 20)
-    session._generation._end_of_text = run(session)[4].pick.token
+    session._generation._ends = {run(session)[4].pick.token}
     again = open_session()
     again.generate(list(PROMPT), 20)
-    again._generation._end_of_text = session._generation._end_of_text
+    again._generation._ends = session._generation._ends
     answers = run(again)
     assert answers[-1].last
     assert len(answers) <= 5

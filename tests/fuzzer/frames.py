@@ -15,7 +15,22 @@ from updraft.proto.v1 import collaboration_pb2 as pb
 _BORDERS = (0, 1, 2, 63, 64, 65, 127, 128, 129, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 _REALS = (0.0, -0.0, 1.0, -1.0, 5e-324, 1e-300, 1e300, 99.9, float("nan"), float("inf"))
 _FIELDS = ("position", "count", "epoch", "window_start", "drafts", "committed", "if_replaced")
-_FIELDS += 4 * ("payload",)
+_FIELDS += ("tokens", *(4 * ("payload",)))
+_CONSTRAINTS = (
+    ("json_object", ""),
+    ("json_schema", '{"type": "array", "items": {"type": "integer"}}'),
+    ("regex", "(?s:.)*"),
+    ("lark", 'start: "a" start | "b"'),
+)
+_NO_CONSTRAINTS = (
+    ("", ""),
+    ("regex", "("),
+    ("regex", "((a{1,1000}){1,1000}){1,1000}"),
+    ("json_schema", '{"not": {}}'),
+    ("json_schema", '{"items":' * 5000),
+    ("lark", "start: " + "(" * 8000),
+    ("lark", "start: " + "x" * 100_000),
+)
 _SIZES = (1, 1, 1, 2, 3, 4, 5, 8, 16)
 _LARGEST_FRAME = 128
 # What is as good as noise, drawn once: generating it anew would take most of the time.
@@ -54,11 +69,19 @@ class Frames:
         if rng.random() < 0.2:
             frame.logits_above = rng.choice((5e-324, 0.01, 1.0))
             frame.all_logits = rng.random() < 0.5
+        if rng.random() < 0.2:
+            frame.top_p, frame.top_k = rng.choice((0.0, 0.5, 1.0)), rng.choice((1, 3, 1 << 20))
+            frame.log_probabilities = rng.choice((0, 5, 20))
+        if rng.random() < 0.06:
+            kind, text = rng.choice(_CONSTRAINTS)
+            # From where the tokens must ride on the frames; beyond the context they need not.
+            start = rng.choice((0, 7, self.context_length, 2**31, 2**31, 2**31))
+            frame.constraint.CopyFrom(pb.Constraint(kind=kind, text=text, start=start))
         return frame, codec
 
     def spoil_open(self, rng: Random, frame: pb.Open) -> None:
         """Make one thing wrong with it, or extreme."""
-        field = rng.randrange(8)
+        field = rng.randrange(9)
         if field == 0:
             frame.protocol = rng.choice((0, 2, 77))
         elif field == 1:
@@ -73,8 +96,21 @@ class Frames:
             frame.logits_above = rng.choice(_REALS)
         elif field == 6:
             frame.codec = rng.choice(self.numbers)
-        else:
+        elif field == 7:
             frame.inputs = 1 - frame.inputs
+        else:
+            self._spoil_choosing(rng, frame)
+
+    def _spoil_choosing(self, rng: Random, frame: pb.Open) -> None:
+        """Likewise, in what tokens are chosen by."""
+        field = rng.randrange(3)
+        if field == 0:
+            frame.top_p, frame.top_k = rng.choice(_REALS), rng.choice(_BORDERS)
+        elif field == 1:
+            frame.log_probabilities = rng.choice(_BORDERS)
+        else:
+            kind, text = rng.choice(_NO_CONSTRAINTS)
+            frame.constraint.CopyFrom(pb.Constraint(kind=kind, text=text))
 
     def payload(self, opened: pb.Open, codec: int, position: int, count: int) -> bytes:
         """Return sound inputs: every session has the same ones, so that prefixes are known."""
@@ -92,6 +128,7 @@ class Frames:
             count=count,
             payload=self.payload(opened, codec, position, count),
             flush=rng.random() < 0.4,
+            tokens=self._completion(opened, position, count),
         )
         if rng.random() < 0.6:
             drafts = rng.randint(1, count)
@@ -100,6 +137,13 @@ class Frames:
             if rng.random() < 0.5:
                 frame.committed.extend(rng.random() < 0.9 for _ in range(drafts))
         return frame
+
+    def _completion(self, opened: pb.Open, position: int, count: int) -> list[int]:
+        """Return the tokens that a session with a constraint needs beside states."""
+        if opened.inputs or not opened.HasField("constraint"):
+            return []
+        first = max(position, opened.constraint.start)
+        return self._tokens[first : position + count].tolist()
 
     def learn(self, opened: pb.Open, codec: int, verdict: pb.Verdict) -> None:
         """Remember what the whole model says after which input, for drafts that are accepted."""
@@ -121,6 +165,8 @@ class Frames:
             frame.payload = self._spoil_payload(rng, frame)
         elif field == "drafts":
             frame.drafts.extend(rng.choice(_BORDERS) for _ in range(rng.choice((1, 64, 2000))))
+        elif field == "tokens":
+            frame.tokens.extend(rng.choice(_BORDERS) for _ in range(rng.choice((1, 64, 2000))))
         elif field == "committed":
             frame.committed.extend([True] * rng.choice((1, 64, 2000)))
         elif field == "if_replaced":

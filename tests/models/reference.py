@@ -9,13 +9,19 @@ from updraft.models.quantize import dequantize_int8, quantize_int8
 
 
 class ReferenceDecoder:
-    """A Llama-style decoder with one norm per exit and a head tied to the embedding."""
+    """A Llama-style decoder with one norm per exit and a head tied to the embedding.
+
+    Args:
+        block: of the int8 that matrices are rounded to; None: they stay as they are.
+    """
 
     def __init__(self, shape, weights, block):
         self._shape = shape
         self._weights = {
             name: (
-                dequantize_int8(quantize_int8(weight, block)) if weight.ndim == 2 else weight
+                dequantize_int8(quantize_int8(weight, block))
+                if block and weight.ndim == 2
+                else weight
             ).astype(np.float64)
             for name, weight in weights.items()
         }
@@ -58,11 +64,11 @@ class ReferenceDecoder:
         return np.concatenate(attended, axis=1)
 
     def _rotate(self, heads):
-        """Turn pairs (i, i + half) by position · theta^(-i / half)."""
-        half = self._shape.head_width // 2
+        """Turn pairs (i, i + half) by position · theta^(-i / half); channels beyond stay."""
+        half = (self._shape.rotary.width or self._shape.head_width) // 2
         turns = np.outer(np.arange(len(heads)), self._shape.rope_theta ** (-np.arange(half) / half))
-        turned = (heads[:, :half] + 1j * heads[:, half:]) * np.exp(1j * turns)
-        return np.concatenate([turned.real, turned.imag], axis=1)
+        turned = (heads[:, :half] + 1j * heads[:, half : 2 * half]) * np.exp(1j * turns)
+        return np.concatenate([turned.real, turned.imag, heads[:, 2 * half :]], axis=1)
 
     def _norm(self, hidden, gain):
         mean_square = (hidden**2).mean(axis=1, keepdims=True)
