@@ -21,7 +21,7 @@ class Need:
     Attributes:
         weights: as the runtime holds them, not as files do.
         kv: keys, values and states of all contexts, filled to the last position.
-        runtime: the process without the model, and the activations of a prompt.
+        runtime: the process without the weights, its tokenizer, and the activations of a prompt.
         kept: contexts of texts that have ended.
     """
 
@@ -79,7 +79,8 @@ class Load:
         kv = self.contexts * self.context_bytes
         if self.kv_limit_mib is not None:
             kv = min(kv, max(self.kv_limit_mib << 20, self.context_bytes))
-        runtime = self.runtime_bytes + self.workload.chunk_bytes
+        workload = self.workload
+        runtime = self.runtime_bytes + workload.chunk_bytes + workload.tokenizer_bytes
         return Need(self.copies * layers + head, kv, runtime, self.kept_mib << 20)
 
     @property

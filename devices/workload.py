@@ -47,6 +47,7 @@ class Workload:
         context_length: positions that the KV cache holds at most.
         chunk_bytes: what a chunk of a prompt takes while it is computed.
         text_bytes: what one text takes beside what its positions do.
+        tokenizer_bytes: what the loaded tokenizer takes.
     """
 
     name: str
@@ -59,3 +60,4 @@ class Workload:
     context_length: int
     chunk_bytes: int = 0
     text_bytes: int = 0
+    tokenizer_bytes: int = 0

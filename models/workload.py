@@ -21,6 +21,8 @@ _ROW_BYTES = 2 * 4096
 _SAMPLED_STATES = 256
 # Copies of its logits that one text keeps: as they came, and their odds.
 _LOGITS = 2
+# Memory of a loaded tokenizer over its file: tables of tokens and merges, and each token's bytes.
+_TOKENIZER_TIMES = 14
 
 
 def workload_of(bundle: Bundle) -> Workload:
@@ -47,6 +49,7 @@ def workload_of(bundle: Bundle) -> Workload:
         context_length=shape.context_length,
         chunk_bytes=_chunk_bytes(shape),
         text_bytes=_LOGITS * shape.vocabulary_size * _FLOAT_BYTES,
+        tokenizer_bytes=_TOKENIZER_TIMES * manifest.files[manifest.tokenizer.file].bytes,
     )
 
 

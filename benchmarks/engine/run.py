@@ -10,13 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
+import numpy as np
 import psutil
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from updraft.benchmarks.engine.contenders import UPDRAFT, Contender
 from updraft.benchmarks.engine.models import Model, Workshop
-from updraft.benchmarks.engine.plan import Case, Tier
+from updraft.benchmarks.engine.plan import SEED, Case, Tier
 from updraft.benchmarks.engine.results import CaseResults, Results, Setting
 from updraft.benchmarks.engine.samples import Sample, Series
 from updraft.benchmarks.engine.worker import Answer, RuntimeFailed, Worker
@@ -86,7 +87,7 @@ def _measure_case(bench: _Bench, case: Case) -> CaseResults:
     with ExitStack() as stack:
         running = _start(bench, case, models, results, stack)
         for number in bench.track(range(case.rounds), f"{case.shape.name}: rounds"):
-            for contender, worker in list(running.items()):
+            for contender, worker in _shuffled(running, number):
                 try:
                     sample = _sample(bench, worker, case, number)
                 except RuntimeFailed as error:
@@ -128,13 +129,11 @@ def _convert(bench: _Bench, case: Case, results: CaseResults) -> dict[Contender,
             continue
         models[contender] = model
         results.series[contender.name] = Series(contender, versions, model.weight_bytes)
-        if contender == UPDRAFT:
-            results.predicted_bytes = _predicted_bytes(model)
     return models
 
 
-def _predicted_bytes(model: Model) -> int:
-    """Return the memory that running our model is said to take before it is loaded."""
+def _loading_bytes(model: Model) -> int:
+    """Return the memory that our model is said to take on, before it is loaded."""
     return Load(workload_of(open_bundle(model.folder / "bundle")), contexts=1).need.total
 
 
@@ -159,12 +158,20 @@ def _start(
             worker = stack.enter_context(
                 closing(_worker(bench, case, contender, models[contender]))
             )
-            worker.ask(case.prompt(case.rounds), case.tokens, _FIRST_LIMIT_S)
+            first = worker.ask(case.prompt(case.rounds), case.tokens, _FIRST_LIMIT_S)
         except RuntimeFailed as error:
             results.left_out.append(f"{contender.name}: {error}")
         else:
             running[contender] = worker
+            if contender == UPDRAFT:
+                results.predicted_bytes = first.started_bytes + _loading_bytes(models[contender])
     return running
+
+
+def _shuffled(running: dict[Contender, Worker], number: int) -> list[tuple[Contender, Worker]]:
+    """Return who computes after whom in a round: each would suffer always from the same one."""
+    turns, rng = list(running.items()), np.random.default_rng((SEED, number))
+    return [turns[place] for place in rng.permutation(len(turns))]
 
 
 def _worker(bench: _Bench, case: Case, contender: Contender, model: Model) -> Worker:

@@ -36,6 +36,7 @@ class Answer:
         cpu_s: of all its threads.
         peak_bytes: the most memory its process has held so far.
         since_start_s: from the start of the process to the first token.
+        started_bytes: memory of its process before the model was loaded, where it says so; else 0.
     """
 
     prompt_tokens: int
@@ -44,6 +45,7 @@ class Answer:
     cpu_s: float
     peak_bytes: int
     since_start_s: float
+    started_bytes: int = 0
 
     @property
     def first_token_s(self) -> float:
@@ -152,6 +154,7 @@ class Worker:
             found["cpu_s"],
             found["peak_bytes"],
             arrived - self._started - (times_s[-1] - times_s[0]),
+            found["started_bytes"],
         )
 
     def close(self) -> None:

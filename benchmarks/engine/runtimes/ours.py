@@ -53,11 +53,15 @@ class Runtime:
     """`Engine` in mode `full` or `standalone`; or `Model` and `Sequence` without it."""
 
     def __init__(self, model: Path, threads: int, options: dict[str, Any]) -> None:
+        from updraft.devices.cores import usable_cores  # noqa: PLC0415
+        from updraft.devices.free_memory import resident_bytes  # noqa: PLC0415
         from updraft.models.bundle import open_bundle  # noqa: PLC0415
         from updraft.models.runtime import RuntimeOptions  # noqa: PLC0415
 
         bundle = open_bundle(model / _BUNDLE)
-        runtime = RuntimeOptions(threads=threads)
+        # Where all cores may be used, it chooses how many are, as it does for users.
+        runtime = RuntimeOptions(threads=0 if threads == usable_cores() else threads)
+        self.started_bytes = resident_bytes(Path("/"))
         run = options["run"]
         self.generate = (
             _by_engine(bundle, runtime, run)

@@ -28,7 +28,10 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Runtime(Protocol):
-    """A loaded model; `__init__` takes (model, threads, options)."""
+    """A loaded model; `__init__` takes (model, threads, options).
+
+    One that says what it will take has `started_bytes`, the memory of its process before loading.
+    """
 
     def generate(self, prompt: list[int], count: int, emit: Callable[[int], None]) -> None:
         """Decode `count` tokens greedily, with an empty cache, and emit each when it is there."""
@@ -77,7 +80,11 @@ def _run(answers: TextIO, runtime: Runtime) -> None:
             tokens.append(int(token))  # noqa: B023
 
         runtime.generate(asked["prompt"], asked["tokens"], emit)
-        done = {"cpu_s": process_time() - cpu_s, "peak_bytes": _peak_bytes()}
+        done = {
+            "cpu_s": process_time() - cpu_s,
+            "peak_bytes": _peak_bytes(),
+            "started_bytes": getattr(runtime, "started_bytes", 0),
+        }
         _answer(answers, {"tokens": tokens, "times_s": times_s, **done})
 
 
